@@ -1,0 +1,106 @@
+"""The only parser of what a policy writes: think and answer blocks, code fences, boxed answers.
+
+Training, LCB-RB and evaluation all call `parse`; what it decides is the same everywhere (DESIGN: y = (t, o)).
+"""
+
+from __future__ import annotations
+
+import re
+
+from recode_rl.types import Completion
+
+_TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_WELL_FORMED = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
+_THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})(?P<info>[^`]*)")
+
+
+def parse(text: str) -> Completion:
+    """Split a completion into reasoning, answer and program.
+
+    `format_ok` is R_fmt: exactly one think block followed by exactly one answer block, only white space around them.
+    Without it the parts are still found as far as they can be, so that the outcome of the program stays known:
+    the reasoning is the only think block, the answer the only answer block, and without a well-formed answer block the
+    program is the last fenced block of the whole text.
+    """
+    whole = _WELL_FORMED.fullmatch(text)
+    format_ok = whole is not None and all(text.count(tag) == 1 for tag in _TAGS)
+    reasoning = _only(_THINK, text, "<think>", "</think>")
+    answer = _only(_ANSWER, text, "<answer>", "</answer>")
+    return Completion(
+        text=text, reasoning=reasoning, answer=answer, program=extract_program(text, answer), format_ok=format_ok
+    )
+
+
+def _only(pattern: re.Pattern[str], text: str, opening: str, closing: str) -> str | None:
+    """The stripped content of a block that is there exactly once, None otherwise."""
+    if text.count(opening) != 1 or text.count(closing) != 1:
+        return None
+    match = pattern.search(text)
+    return match.group(1).strip() if match else None
+
+
+def extract_program(text: str, answer: str | None) -> str | None:
+    """The program of a completion, None where there is none.
+
+    With a well-formed answer block it is the block's last fenced code block, or the whole block when it has no fence;
+    without one, the last fenced block of the text.
+    """
+    if answer is None:
+        blocks = fenced_blocks(text)
+        program = blocks[-1] if blocks else ""
+    else:
+        blocks = fenced_blocks(answer)
+        program = blocks[-1] if blocks else answer
+    return program if program.strip() else None
+
+
+def fenced_blocks(text: str) -> list[str]:
+    """The contents of fenced code blocks, in order, as CommonMark reads them.
+
+    A fence that is never closed runs to the end of the text (a cut-off completion), and the indentation of the opening
+    fence is taken off every line of its block.
+    """
+    blocks: list[str] = []
+    lines: list[str] = []
+    opening: re.Match[str] | None = None
+    for line in text.split("\n"):  # not splitlines(): a form feed or U+2028 belongs to the program
+        fence = _FENCE.fullmatch(line.rstrip())
+        if opening is None:
+            opening = fence
+            lines = []
+        elif fence is not None and _closes(fence, opening):
+            blocks.append("\n".join(lines) + "\n")
+            opening = None
+        else:
+            lines.append(_dedent(line, len(opening["indent"])))
+    if opening is not None:
+        blocks.append("\n".join(lines) + "\n")
+    return blocks
+
+
+def _closes(fence: re.Match[str], opening: re.Match[str]) -> bool:
+    marks = opening["marks"]
+    return fence["marks"][0] == marks[0] and len(fence["marks"]) >= len(marks) and not fence["info"].strip()
+
+
+def _dedent(line: str, width: int) -> str:
+    kept = line.lstrip(" \t")
+    return line[min(width, len(line) - len(kept)) :]
+
+
+def render(reasoning: str, program: str) -> str:
+    """Write a completion in the form that `parse` calls well-formed (training targets of the warm start)."""
+    return f"<think>\n{reasoning.strip()}\n</think>\n<answer>\n```python\n{program.strip()}\n```\n</answer>"
+
+
+def extract_boxed(text: str) -> str | None:
+    r"""The content of the last complete `\boxed{…}` (braces balanced), None where there is none."""
+    for start in reversed([match.end() for match in re.finditer(r"\\boxed\s*\{", text)]):
+        depth = 1
+        for position in range(start, len(text)):
+            depth += {"{": 1, "}": -1}.get(text[position], 0)
+            if depth == 0:
+                return text[start:position].strip()
+    return None

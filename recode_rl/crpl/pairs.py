@@ -1,0 +1,106 @@
+"""Variants → preference pairs, and pairs.jsonl.
+
+A problem with reasonings t (base), t⁺ (optimized) and t⁻ (degraded) gives three pairs, the better one first:
+opt_deg (t⁺, t⁻), opt_ori (t⁺, t), ori_deg (t, t⁻).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from recode_rl import jsonl
+from recode_rl.errors import DataError
+from recode_rl.types import PairKind, PreferencePair, Problem, Quality, Variant
+
+_KINDS: dict[PairKind, tuple[Quality, Quality]] = {
+    "opt_deg": ("optimized", "degraded"),
+    "opt_ori": ("optimized", "base"),
+    "ori_deg": ("base", "degraded"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PairSet:
+    """The pairs that could be made, and how many were refused, by reason."""
+
+    pairs: list[PreferencePair]
+    refused: Counter[str]
+
+
+def make_pairs(problems: Iterable[Problem], variants: Iterable[Variant]) -> PairSet:
+    """Every pair that the variants of a problem allow; equal or empty sides are refused and counted."""
+    by_problem: dict[str, dict[Quality, Variant]] = {}
+    for variant in variants:
+        by_problem.setdefault(variant.problem_id, {})[variant.variant] = variant
+    pairs: list[PreferencePair] = []
+    refused: Counter[str] = Counter()
+    for problem in problems:
+        found = by_problem.get(problem.id, {})
+        for kind, (better, worse) in _KINDS.items():
+            if better not in found or worse not in found:
+                refused[f"{kind}: variant missing"] += 1
+            elif found[better].reasoning.strip() == found[worse].reasoning.strip():
+                refused[f"{kind}: equal sides"] += 1
+            else:
+                pairs.append(_pair(problem, kind, found[better], found[worse]))
+    return PairSet(pairs, refused)
+
+
+def _pair(problem: Problem, kind: PairKind, chosen: Variant, rejected: Variant) -> PreferencePair:
+    return PreferencePair(
+        id=f"{problem.id}/{kind}",
+        problem_id=problem.id,
+        problem=problem.prompt,
+        chosen=chosen.reasoning,
+        rejected=rejected.reasoning,
+        kind=kind,
+        methods=tuple(rejected.methods if kind != "opt_ori" else chosen.methods),
+        generator=chosen.generator,
+        difficulty=problem.difficulty,
+    )
+
+
+def load_pairs(path: Path | str) -> list[PreferencePair]:
+    """Read pairs.jsonl; equal or empty sides and ids that occur twice are errors that name the line."""
+    pairs = jsonl.load(path, pair_from_record)
+    seen: set[str] = set()
+    for pair in pairs:
+        if pair.id in seen:
+            raise DataError(f"{path}: pair id {pair.id!r} occurs twice; ids must be unique")
+        seen.add(pair.id)
+    if not pairs:
+        raise DataError(f"{path}: no pairs in it; expected one JSON object a line")
+    return pairs
+
+
+def pair_from_record(record: dict[str, Any]) -> PreferencePair:
+    """One line of pairs.jsonl."""
+    for key in ("id", "problem", "chosen", "rejected"):
+        if not isinstance(record.get(key), str) or not record[key].strip():
+            raise DataError(f"key {key!r}: {str(record.get(key))[:60]!r}; expected text that is not empty")
+    kind = record.get("kind", "other")
+    if kind not in get_args(PairKind):
+        raise DataError(f"kind {kind!r}: expected one of {', '.join(get_args(PairKind))}")
+    if record["chosen"].strip() == record["rejected"].strip():
+        raise DataError(f"pair {record['id']!r}: chosen and rejected are equal; remove the pair")
+    return PreferencePair(
+        id=record["id"],
+        problem_id=str(record.get("problem_id") or record["id"]),
+        problem=record["problem"],
+        chosen=record["chosen"],
+        rejected=record["rejected"],
+        kind=kind,
+        methods=tuple(record.get("methods") or ()),
+        generator=record.get("generator") or "",
+        difficulty=record.get("difficulty"),
+    )
+
+
+def write_pairs(path: Path | str, pairs: Sequence[PreferencePair]) -> int:
+    """Replace a pairs file; returns the number of pairs."""
+    return jsonl.write(path, (dataclasses.asdict(pair) for pair in pairs))

@@ -1,0 +1,235 @@
+"""JSON Lines in and out: records are appended whole, files are replaced whole, runs leave a manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from recode_rl.errors import DataError
+
+T = TypeVar("T")
+
+_REPORTED_PACKAGES = ("recode-rl", "torch", "transformers", "trl", "datasets", "numpy", "scikit-learn")
+
+
+def read(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield `(line number, object)` for every line of a `.jsonl` or `.jsonl.gz` file.
+
+    Raises DataError naming file, line and fix where a line is not one JSON object.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; give the path of an existing .jsonl or .jsonl.gz file")
+    number = 0
+    try:
+        with _open_text(path) as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                yield number, _parse_line(path, number, line)
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: after line {number}: the gzip stream is broken ({error}); fetch the file again") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: after line {number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from None
+
+
+def _open_text(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8")
+    return path.open(encoding="utf-8")
+
+
+def _parse_line(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = getattr(error, "msg", "nested too deeply")
+        raise DataError(f"{path}: line {number}: not valid JSON ({reason}); each line must be one JSON object") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: line {number}: a {type(value).__name__}; each line must be one JSON object")
+    return value
+
+
+def load(path: Path | str, parse: Callable[[dict[str, Any]], T]) -> list[T]:
+    """Read a file and turn every line into a value; `parse` raises DataError with the reason, we add file and line."""
+    values = []
+    for number, record in read(path):
+        try:
+            values.append(parse(record))
+        except DataError as error:
+            raise DataError(f"{path}: line {number}: {error}") from None
+    return values
+
+
+def dumps(record: dict[str, Any]) -> str:
+    """One line of JSON without a newline at its end; nan and infinities are refused, JSON has none."""
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def write(path: Path | str, records: Iterable[dict[str, Any]]) -> int:
+    """Replace a file in one rename with these records; returns how many were written."""
+    count = 0
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        opener = gzip.open if path.suffix == ".gz" else open
+        with opener(scratch, "wt", encoding="utf-8") as file:
+            for record in records:
+                file.write(dumps(record) + "\n")
+                count += 1
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+    return count
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Replace a text file in one rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Replace a JSON file in one rename."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False, default=_plain) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file; DataError where it is missing or broken."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}: line {error.lineno}: not valid JSON ({error.msg})") from None
+
+
+class Appender:
+    """An append-only file of records that survives a kill at any moment.
+
+    Opening it cuts off a last line that was written only in part (a kill, a full disk), so that what is in the file is
+    whole. Each record is written and flushed in one call.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        repair(self.path)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one record; it is in the file when this returns."""
+        before = self._file.tell()
+        try:
+            self._file.write(dumps(record) + "\n")
+            self._file.flush()
+        except OSError:
+            os.truncate(self.path, before)
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Appender:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def repair(path: Path | str) -> None:
+    """Cut an unfinished last line off an append-only file, if there is one."""
+    path = Path(path)
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        data = file.read()
+        if not data.endswith(b"\n"):
+            file.truncate(data.rfind(b"\n") + 1)
+
+
+def finite(value: float | None) -> float | None:
+    """The number, or None where JSON has no word for it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def manifest(stage: str, config: Any, **extra: Any) -> dict[str, Any]:
+    """What made a result: the stage, its resolved config, versions, git commit, machine, and the time.
+
+    Secrets never enter: configs hold none (keys come from the environment) and the environment is not recorded.
+    """
+    return {
+        "stage": stage,
+        "config": config,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": _versions(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        **extra,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the source tree this package runs from (with "+" where it was changed), None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        run = subprocess.run(
+            ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() or None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _REPORTED_PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

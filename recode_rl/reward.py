@@ -1,0 +1,211 @@
+"""THE EQUATION: R = R_fmt + R_out + w(verdict) · R_proc, and its named alternatives.
+
+A rule says two things about a graded completion: what the outcome is worth, and the weight of the process reward.
+Weight 0 means that the reward model is not asked at all and `process` is None (absent), never 0.0.
+
+    rule                 w                     paper
+    consistency_gated    1 if passed else 0    the method (CG-GRPO)
+    outcome_only         0                     plain GRPO
+    additive             1                     ablation: gets hacked
+    soft_gated           P_out                 ablation: share of tests passed
+    posterior            1 if passed else 0    P-GRPO, the earlier name of the gated rule
+    compiler             0                     R_out replaced by +1 / -0.3 / -0.6 / -1 (see COMPILER_OUTCOME)
+
+"RULE+compiler" combines a weight with the compiler outcome; the gate still asks for "passed".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from recode_rl import completion as completions
+from recode_rl.errors import ConfigError, InfrastructureError, SandboxError
+from recode_rl.types import Completion, Problem, RewardBreakdown, Status, Verdict
+
+COMPILER_OUTCOME: dict[Status, float] = {
+    "passed": 1.0,
+    "wrong_answer": -0.3,
+    "runtime_error": -0.6,
+    "timeout": -0.6,
+    "memory_limit": -0.6,
+    "output_limit": -0.6,
+    "compile_error": -1.0,
+    "no_code": -1.0,
+}
+
+
+class Grades(Protocol):
+    """What the reward asks of a grader: verdicts in order, an infrastructure failure in the place of its sample."""
+
+    def grade_many(self, jobs: Sequence[tuple[Problem, str | None]]) -> Sequence[Verdict | SandboxError]:
+        """Grade `(problem, program)` jobs."""
+        ...
+
+
+Scorer = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
+"""Scores `(problem statement, reasoning)` items: process rewards in [0, 1]; InfrastructureError when it cannot."""
+
+
+def consistency_gate(verdict: Verdict) -> float:
+    """1 where the program passed every test, else 0."""
+    return 1.0 if verdict.passed else 0.0
+
+
+def no_process(verdict: Verdict) -> float:
+    """Never: the process reward is not asked for."""
+    return 0.0
+
+
+def always(verdict: Verdict) -> float:
+    """1 whatever the tests say."""
+    return 1.0
+
+
+def share_passed(verdict: Verdict) -> float:
+    """P_out, the share of tests passed."""
+    return verdict.pass_rate
+
+
+def binary_outcome(verdict: Verdict) -> float:
+    """R_out: 1 where the program passed every test, else 0."""
+    return 1.0 if verdict.passed else 0.0
+
+
+def compiler_outcome(verdict: Verdict) -> float:
+    """The compiler reward in place of R_out: graded by how the program failed."""
+    return COMPILER_OUTCOME[verdict.status]
+
+
+PROCESS_WEIGHTS: dict[str, Callable[[Verdict], float]] = {
+    "consistency_gated": consistency_gate,
+    "posterior": consistency_gate,
+    "outcome_only": no_process,
+    "additive": always,
+    "soft_gated": share_passed,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A named reward rule: the worth of an outcome and the weight of the process reward."""
+
+    name: str
+    outcome: Callable[[Verdict], float]
+    process_weight: Callable[[Verdict], float]
+
+    @property
+    def uses_process(self) -> bool:
+        """Whether this rule can ever ask the reward model."""
+        return self.process_weight is not no_process
+
+
+def rule_names() -> list[str]:
+    """All names that `find_rule` takes."""
+    return [*PROCESS_WEIGHTS, "compiler", *(f"{name}+compiler" for name in PROCESS_WEIGHTS)]
+
+
+def find_rule(name: str) -> Rule:
+    """The rule of that name; ConfigError lists the names there are."""
+    if name == "compiler":
+        return Rule(name, compiler_outcome, no_process)
+    base, plus, suffix = name.partition("+")
+    if base not in PROCESS_WEIGHTS or (plus and suffix != "compiler"):
+        raise ConfigError(f"reward rule {name!r}: expected one of {', '.join(rule_names())}")
+    return Rule(name, compiler_outcome if plus else binary_outcome, PROCESS_WEIGHTS[base])
+
+
+def combine(rule: Rule, *, format_ok: bool, verdict: Verdict, process: float | None) -> RewardBreakdown:
+    """Add the parts up. `process` in [0, 1] is needed exactly where the rule gives it weight; ValueError otherwise."""
+    weight = rule.process_weight(verdict)
+    if weight and (process is None or not 0.0 <= process <= 1.0):
+        raise ValueError(f"process reward {process!r}: rule {rule.name} needs a number in [0, 1] here")
+    reward_format = 1.0 if format_ok else 0.0
+    outcome = rule.outcome(verdict)
+    used = process if weight else None
+    return RewardBreakdown(
+        rule=rule.name,
+        format=reward_format,
+        outcome=outcome,
+        process=used,
+        process_weight=weight,
+        pass_rate=verdict.pass_rate,
+        status=verdict.status,
+        total=reward_format + outcome + (weight * used if used is not None else 0.0),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One sample with everything that was learnt about it."""
+
+    completion: Completion
+    verdict: Verdict
+    reward: RewardBreakdown
+
+
+class Reward:
+    """Parse, grade, score the samples that the rule gives weight, add up: one object for training and for files."""
+
+    def __init__(self, rule: str, grader: Grades, scorer: Scorer | None = None) -> None:
+        """`scorer` may be None for rules that never use the process reward; ConfigError otherwise."""
+        self.rule = find_rule(rule)
+        if self.rule.uses_process and scorer is None:
+            raise ConfigError(f"reward rule {rule!r} needs a reward model; name one, or choose outcome_only")
+        self._grader = grader
+        self._scorer = scorer
+
+    def score(self, batch: Sequence[tuple[Problem, str]]) -> list[Scored | InfrastructureError]:
+        """The reward of each `(problem, completion text)`, in order.
+
+        A sample that our own infrastructure failed (sandbox gone, reward model down) is the InfrastructureError in its
+        place: it is absent from the reward, not worth zero.
+        """
+        parsed = [completions.parse(text) for _, text in batch]
+        verdicts = self._grader.grade_many([(problem, c.program) for (problem, _), c in zip(batch, parsed, strict=True)])
+        processes = self._process([problem for problem, _ in batch], parsed, verdicts)
+        results: list[Scored | InfrastructureError] = []
+        for completion, verdict, process in zip(parsed, verdicts, processes, strict=True):
+            failure = next((part for part in (verdict, process) if isinstance(part, InfrastructureError)), None)
+            if failure is not None or isinstance(verdict, Exception) or isinstance(process, Exception):
+                results.append(failure or InfrastructureError("sample without a verdict"))
+                continue
+            reward = combine(self.rule, format_ok=completion.format_ok, verdict=verdict, process=process)
+            results.append(Scored(completion, verdict, reward))
+        return results
+
+    def _process(
+        self, problems: Sequence[Problem], parsed: Sequence[Completion], verdicts: Sequence[Verdict | SandboxError]
+    ) -> list[float | None | InfrastructureError]:
+        """R_proc where the rule gives it weight, None elsewhere; one call of the scorer for the whole batch."""
+        processes: list[float | None | InfrastructureError] = [None] * len(parsed)
+        asked: list[int] = []
+        for index, (completion, verdict) in enumerate(zip(parsed, verdicts, strict=True)):
+            if isinstance(verdict, SandboxError) or not self.rule.process_weight(verdict):
+                continue
+            if completion.reasoning:
+                asked.append(index)
+            else:  # the policy's doing, not ours: nothing to score
+                processes[index] = 0.0
+        for index, score in zip(asked, self._ask([(problems[i].prompt, parsed[i].reasoning or "") for i in asked])):
+            processes[index] = score
+        return processes
+
+    def _ask(self, items: Sequence[tuple[str, str]]) -> Sequence[float | InfrastructureError]:
+        if not items or self._scorer is None:
+            return []
+        try:
+            scores = self._scorer(items)
+        except InfrastructureError as error:
+            return [error] * len(items)
+        if len(scores) != len(items):
+            return [InfrastructureError(f"reward model returned {len(scores)} scores for {len(items)} items")] * len(items)
+        return [_checked(score) for score in scores]
+
+
+def _checked(score: float) -> float | InfrastructureError:
+    if math.isfinite(score) and 0.0 <= score <= 1.0:
+        return score
+    return InfrastructureError(f"reward model returned {score!r}; a process reward is a number in [0, 1]")

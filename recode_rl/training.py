@@ -1,0 +1,198 @@
+"""What every training stage shares: precision, checkpoints that are known to be whole, metrics files, progress."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from recode_rl import jsonl
+from recode_rl.config import Precision
+from recode_rl.errors import InfrastructureError
+from recode_rl.extras import need
+from recode_rl.progress import Progress
+
+_COMPLETE = "complete"
+
+
+def common_arguments(folder: Path, *, precision: Precision, seed: int, track: tuple[str, ...]) -> dict[str, Any]:
+    """Arguments that all of TRL's configs take in the same way.
+
+    Checkpointing of activations is off (models that need it are trained through a launch recipe), and nothing is
+    reported anywhere unless `track` asks for it.
+    """
+    torch = need("torch", "train")
+    return {
+        "output_dir": str(folder / "checkpoints"),
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": precision == "bf16-autocast",
+        "activation_checkpointing": False,
+        "report_to": list(track) or "none",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "seed": seed,
+        "data_seed": seed,
+        "dataloader_pin_memory": False,
+        "save_total_limit": 2,
+        "lr_scheduler_type": "constant",
+    }
+
+
+def model_dtype(precision: Precision) -> str:
+    """The dtype a model is loaded in: with "bf16-master" it computes in bf16 and the optimizer holds fp32 weights."""
+    return "bfloat16" if precision == "bf16-master" else "float32"
+
+
+def optimizers(model: Any, precision: Precision, learning_rate: float, weight_decay: float) -> tuple[Any, None]:
+    """What Trainer takes as `optimizers`: its own AdamW (None), or AdamW over fp32 master weights."""
+    if precision != "bf16-master":
+        return None, None
+    return master_adamw(model.parameters(), lr=learning_rate, weight_decay=weight_decay), None
+
+
+def master_adamw(parameters: Iterable[Any], *, lr: float, weight_decay: float) -> Any:
+    """AdamW whose state is fp32 copies of bf16 parameters.
+
+    A bf16 weight has 8 bits of precision, so an update of 1e-6 is rounded away; the copies keep it, and the parameters
+    are their rounded image after every step. The copies are part of `state_dict`, so a resumed run is the same run.
+    """
+    torch = need("torch", "train")
+
+    class MasterAdamW(torch.optim.AdamW):  # type: ignore[misc]  # torch is imported when it is needed
+        def step(self, closure: Callable[[], float] | None = None) -> Any:
+            rounded = []
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is None:
+                        continue
+                    state = self.state[parameter]
+                    if "master" not in state:
+                        state["master"] = parameter.detach().float().clone()
+                    self._adamw(parameter.grad.float(), state, group)
+                    rounded.append((parameter, state["master"]))
+            for parameter, master in rounded:
+                parameter.data.copy_(master)
+
+        @staticmethod
+        def _adamw(gradient: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+            """One AdamW update of the master copy, by torch's own functional implementation."""
+            master = state["master"]
+            if "exp_avg" not in state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(master), torch.zeros_like(master)
+            torch.optim.adamw.adamw(
+                [master],
+                [gradient],
+                [state["exp_avg"]],
+                [state["exp_avg_sq"]],
+                [],
+                [state["step"]],
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            # Optimizer.load_state_dict casts state to the parameter's dtype, which would round the master weights.
+            super().load_state_dict(state_dict)
+            order = [parameter for group in self.param_groups for parameter in group["params"]]
+            for index, saved in state_dict["state"].items():
+                for name, value in saved.items():
+                    self.state[order[index]][name] = value.clone() if torch.is_tensor(value) else value
+
+    return MasterAdamW(list(parameters), lr=lr, weight_decay=weight_decay)
+
+
+def masters_into(model: Any, optimizer: Any) -> Any:
+    """The model in fp32 with the master weights in it, ready to be saved; unchanged where there are none."""
+    masters = {id(p): s["master"] for p, s in optimizer.state.items() if "master" in s} if optimizer is not None else {}
+    copies = {name: masters[id(p)] for name, p in model.named_parameters() if id(p) in masters}
+    model = model.float()
+    for name, parameter in model.named_parameters():
+        if name in copies:
+            parameter.data.copy_(copies[name])
+    return model
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint under `folder` that was written to its end; unfinished ones are removed."""
+    found: list[tuple[int, Path]] = []
+    for path in (folder / "checkpoints").glob("checkpoint-*"):
+        if (path / _COMPLETE).exists():
+            found.append((int(path.name.rsplit("-", 1)[1]), path))
+        else:
+            shutil.rmtree(path)
+    return max(found)[1] if found else None
+
+
+def truncate_metrics(path: Path, step: int) -> None:
+    """Drop the records after `step`: the steps after the checkpoint are run, and recorded, again."""
+    jsonl.repair(path)
+    if path.exists():
+        jsonl.write(path, [record for _, record in jsonl.read(path) if record["step"] <= step])
+
+
+def recorder(path: Path, title: str, steps: int, done: int, rename: dict[str, str], extra: Extra | None = None) -> Any:
+    """A TrainerCallback that appends one line a step to metrics.jsonl, shows progress and marks whole checkpoints.
+
+    `rename` maps the engine's names to ours; other names are left out. `extra(step)` adds our own values to a step.
+    """
+    transformers = need("transformers", "train")
+    progress = Progress(title, steps, done)
+
+    class Recorder(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is imported when it is needed
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.started = time.monotonic()
+            progress.__enter__()
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            progress.__exit__(None, None, None)
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+            known = {rename[key]: jsonl.finite(value) for key, value in (logs or {}).items() if key in rename}
+            if not known:
+                return
+            seconds = round(time.monotonic() - self.started, 2)
+            record = {"step": state.global_step, "time_s": seconds, **known}
+            if extra is not None and "loss" in known:
+                record |= extra(state.global_step)
+            with jsonl.Appender(path) as file:
+                file.append(record)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            progress.advance(1)
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (checkpoint / _COMPLETE).write_text("", encoding="utf-8")
+
+    return Recorder()
+
+
+Extra = Callable[[int], dict[str, Any]]
+
+
+def run_trainer(trainer: Any, folder: Path) -> None:
+    """Train from the last whole checkpoint, or from the start; a full disk becomes one sentence."""
+    checkpoint = last_checkpoint(folder)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except OSError as error:
+        if error.errno != 28:
+            raise
+        raise InfrastructureError(f"{folder}: the disk is full; make room and run the same command again") from None
+
+
+def resumed_step(folder: Path) -> int:
+    """The step that training in `folder` will continue from; 0 for a fresh start."""
+    checkpoint = last_checkpoint(folder)
+    if checkpoint is None:
+        return 0
+    return int(json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"])
