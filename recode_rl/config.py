@@ -219,6 +219,16 @@ def load_recipe(kind: type[C], path: Path | str, overrides: Sequence[str] = ()) 
     return build(kind, values, str(path))
 
 
+def from_command_line(kind: type[C], recipe: Path | None, overrides: Sequence[str], options: dict[str, Any]) -> C:
+    """A config from an optional recipe and from options; options that were given win over the recipe."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if recipe is None:
+        if overrides:
+            raise ConfigError(f"override {overrides[0]!r} without a recipe; give the recipe first")
+        return build(kind, given, "options")
+    return load_recipe(kind, recipe, [*overrides, *(f"{key}={value}" for key, value in given.items())])
+
+
 def apply_override(values: dict[str, Any], override: str) -> None:
     """Set `key.path=value` in nested tables; a value that is no TOML literal is taken as text."""
     key, equals, text = override.partition("=")

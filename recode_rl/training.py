@@ -61,35 +61,26 @@ def master_adamw(parameters: Iterable[Any], *, lr: float, weight_decay: float) -
     """
     torch = need("torch", "train")
 
-    class MasterAdamW(torch.optim.AdamW):  # type: ignore[misc]  # torch is imported when it is needed
-        def step(self, closure: Callable[[], float] | None = None) -> Any:
-            rounded = []
-            for group in self.param_groups:
-                for parameter in group["params"]:
-                    if parameter.grad is None:
-                        continue
-                    state = self.state[parameter]
-                    if "master" not in state:
-                        state["master"] = parameter.detach().float().clone()
-                    self._adamw(parameter.grad.float(), state, group)
-                    rounded.append((parameter, state["master"]))
-            for parameter, master in rounded:
-                parameter.data.copy_(master)
+    functional = need("torch.optim.adamw", "train")
 
-        @staticmethod
-        def _adamw(gradient: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
-            """One AdamW update of the master copy, by torch's own functional implementation."""
-            master = state["master"]
-            if "exp_avg" not in state:
-                state["step"] = torch.tensor(0.0)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(master), torch.zeros_like(master)
-            torch.optim.adamw.adamw(
-                [master],
-                [gradient],
-                [state["exp_avg"]],
-                [state["exp_avg_sq"]],
+    class MasterAdamW(torch.optim.AdamW):  # type: ignore[misc,name-defined]  # torch is imported when it is needed
+        def step(self, closure: Callable[[], float] | None = None) -> Any:
+            for group in self.param_groups:
+                parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+                if parameters:
+                    self._update(parameters, group)
+
+        def _update(self, parameters: list[Any], group: dict[str, Any]) -> None:
+            """One AdamW update of the master copies, by torch's own fused implementation, and its rounded image."""
+            states = [self._state_of(parameter) for parameter in parameters]
+            functional.adamw(
+                [state["master"] for state in states],
+                [parameter.grad.float() for parameter in parameters],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
                 [],
-                [state["step"]],
+                [state["step"] for state in states],
+                fused=True,
                 amsgrad=False,
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],
@@ -98,6 +89,17 @@ def master_adamw(parameters: Iterable[Any], *, lr: float, weight_decay: float) -
                 eps=group["eps"],
                 maximize=False,
             )
+            for parameter, state in zip(parameters, states, strict=True):
+                parameter.data.copy_(state["master"])
+
+        def _state_of(self, parameter: Any) -> dict[str, Any]:
+            state: dict[str, Any] = self.state[parameter]
+            if not state:
+                state["master"] = parameter.detach().float().clone()
+                state["exp_avg"] = torch.zeros_like(state["master"])
+                state["exp_avg_sq"] = torch.zeros_like(state["master"])
+                state["step"] = torch.tensor(0.0, device=parameter.device)
+            return state
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
             # Optimizer.load_state_dict casts state to the parameter's dtype, which would round the master weights.
@@ -139,15 +141,24 @@ def truncate_metrics(path: Path, step: int) -> None:
         jsonl.write(path, [record for _, record in jsonl.read(path) if record["step"] <= step])
 
 
-def recorder(path: Path, title: str, steps: int, done: int, rename: dict[str, str], extra: Extra | None = None) -> Any:
+def recorder(
+    path: Path,
+    title: str,
+    steps: int,
+    done: int,
+    rename: dict[str, str],
+    extra: Callable[[int], dict[str, Any]] | None = None,
+    updates_per_step: int = 1,
+) -> Any:
     """A TrainerCallback that appends one line a step to metrics.jsonl, shows progress and marks whole checkpoints.
 
     `rename` maps the engine's names to ours; other names are left out. `extra(step)` adds our own values to a step.
+    The engine counts optimizer updates; a step of ours is one generation batch, `updates_per_step` of them.
     """
     transformers = need("transformers", "train")
     progress = Progress(title, steps, done)
 
-    class Recorder(transformers.TrainerCallback):  # type: ignore[misc]  # transformers is imported when it is needed
+    class Recorder(transformers.TrainerCallback):  # type: ignore[misc,name-defined]  # transformers is imported when it is needed
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.started = time.monotonic()
             progress.__enter__()
@@ -155,28 +166,28 @@ def recorder(path: Path, title: str, steps: int, done: int, rename: dict[str, st
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             progress.__exit__(None, None, None)
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+        ) -> None:
             known = {rename[key]: jsonl.finite(value) for key, value in (logs or {}).items() if key in rename}
             if not known:
                 return
-            seconds = round(time.monotonic() - self.started, 2)
-            record = {"step": state.global_step, "time_s": seconds, **known}
+            step = state.global_step // updates_per_step
+            record = {"step": step, "time_s": round(time.monotonic() - self.started, 2), **known}
             if extra is not None and "loss" in known:
-                record |= extra(state.global_step)
+                record |= extra(step)
             with jsonl.Appender(path) as file:
                 file.append(record)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            progress.advance(1)
+            if state.global_step % updates_per_step == 0:
+                progress.advance(1)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (checkpoint / _COMPLETE).write_text("", encoding="utf-8")
 
     return Recorder()
-
-
-Extra = Callable[[int], dict[str, Any]]
 
 
 def run_trainer(trainer: Any, folder: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from collections import namedtuple
 from importlib import metadata
 from pathlib import Path
@@ -45,7 +47,7 @@ def test_every_subject_has_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     names = [finding.name for finding in doctor.diagnose(data=tmp_path, runs=tmp_path)]
     for name in ("Python", "sandbox", "bubblewrap", "cores", "memory", "disk", "accelerator", "small models", "data"):
         assert names.count(name) == 1
-    assert [name for name in names if name.startswith("extra")] == ["extra [train]", "extra [report]", "extra [models]"]
+    assert [name for name in names if name.startswith("extra")] == ["extra [train]", "extra [report]"]
 
 
 def test_nothing_phones_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -76,6 +78,13 @@ def test_isolation_follows_the_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no fork here" in doctor.isolation().detail
 
 
+def test_the_extras_are_those_of_the_project() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for name, packages in doctor.EXTRAS.items():
+        declared = {re.split(r"[^\w.-]", line)[0] for line in project["optional-dependencies"][name]}
+        assert set(packages) <= declared
+
+
 def test_an_extra_that_is_there_has_its_versions() -> None:
     pytest.importorskip("matplotlib", reason="needs the report extra")
     found = doctor.extra("report")
@@ -93,7 +102,7 @@ def test_an_extra_that_is_not_there_names_its_install(monkeypatch: pytest.Monkey
 
 
 def test_without_torch_it_is_not_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "torch", None)
     found = doctor.accelerators()
     assert (found.state, found.fix) == ("warn", 'pip install "recode-rl[train]"')

@@ -17,6 +17,7 @@ from recode_rl import jsonl
 from recode_rl.errors import DataError, MissingExtraError
 from recode_rl.report import build_report, figure_png, summarise
 from recode_rl.report.completions import choose
+from recode_rl.report.panels import gate, training
 from recode_rl.report.plots import smoothed
 from recode_rl.report.run import read_run, read_runs
 from recode_rl.report.summary import notices
@@ -377,6 +378,25 @@ def test_summary_of_a_run_that_evaluated_only_while_training(tmp_path: Path) -> 
     assert (found["pass@1"]["before"], found["pass@1"]["after"], found["pass@1"]["to"]) == (0.1, 0.3, "step 3")
     assert found["reward_total"] is None
     assert found["reward_model"] is None
+
+
+def test_a_difference_over_part_of_the_problems_says_so(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", rl=False)
+    verdicts = run / "eval" / "after_sft" / "verdicts.jsonl"
+    jsonl.write(verdicts, [row for _, row in jsonl.read(verdicts)][:10])
+    page, _ = page_of(tmp_path / "out.html", run)
+    assert "+50.0 points (20.0 to 80.0) on 10 shared problems" in page.text
+    assert summarise(run)["pass@1"]["difference"] == 0.5
+
+
+def test_evaluations_while_training_are_marked_on_what_they_measure(tmp_path: Path) -> None:
+    rows = [{"step": i, "reward/outcome": -0.5, "gate/open_share": 0.2, "eval/pass_rate": 0.2} for i in range(3)]
+    gated, plain = tmp_path / "gated", tmp_path / "plain"
+    jsonl.write(gated / "metrics.jsonl", rows)
+    jsonl.write(plain / "metrics.jsonl", [{key: row[key] for key in row if key != "gate/open_share"} for row in rows])
+    noted = {panel.title for panel in [*training([read_run(gated)]), *gate([read_run(gated)])] if panel.note}
+    assert noted == {"Gate open: share of completions that passed"}
+    assert {panel.title for panel in training([read_run(plain)]) if panel.note} == {"Outcome reward"}
 
 
 def test_notices_name_what_looks_wrong(tmp_path: Path) -> None:

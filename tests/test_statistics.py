@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 
 import pytest
 
-from recode_rl.errors import DataError
+from recode_rl.errors import DataError, MissingExtraError
 from recode_rl.statistics import difference_interval, mcnemar, mean_interval, pass_at_k
 
 
@@ -86,6 +87,14 @@ def test_a_paired_difference_is_sharper_than_two_intervals() -> None:
 def test_what_cannot_be_averaged_is_refused(values: list[float], clusters: list[str] | None, message: str) -> None:
     with pytest.raises(DataError, match=message):
         mean_interval(values, clusters=clusters)
+
+
+def test_without_numpy_its_install_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(MissingExtraError, match="pip install"):
+        mean_interval([1.0])
+    with pytest.raises(MissingExtraError, match="pip install"):
+        difference_interval([1.0], [0.0])
 
 
 def test_pairs_of_unequal_length_are_refused() -> None:

@@ -84,7 +84,9 @@ def train(config: RewardModelConfig, pairs: Sequence[PreferencePair], title: str
     if (out / "config.json").is_file():
         return out
     wanted = subsample([pair for pair in pairs if pair.kind in config.kinds], config.limit, config.seed)
-    validation = [p for p in wanted if config.validation_percent and fold_of(p.problem_id, 100) < config.validation_percent]
+    validation = [
+        p for p in wanted if config.validation_percent and fold_of(p.problem_id, 100) < config.validation_percent
+    ]
     training_pairs = [pair for pair in wanted if pair not in validation]
     if not training_pairs:
         raise DataError(f"no pairs of the kinds {', '.join(config.kinds)} to train on; check pairs, kinds and split")

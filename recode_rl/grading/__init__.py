@@ -1,0 +1,8 @@
+"""Problem × program → Verdict: where a pass is positive evidence for every test."""
+
+from __future__ import annotations
+
+from recode_rl.grading.grader import Grader
+from recode_rl.grading.records import verdict_from_record, verdict_to_record
+
+__all__ = ["Grader", "verdict_from_record", "verdict_to_record"]

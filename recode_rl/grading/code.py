@@ -1,0 +1,244 @@
+"""Problem × program → Verdict: a pass is positive evidence for every test, a failure of ours is raised."""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any
+
+from recode_rl.errors import DataError, SandboxError
+from recode_rl.grading import compare, split
+from recode_rl.grading.session import MODULES, Outcome, Session
+from recode_rl.sandbox import Bounds, Cell, codec
+from recode_rl.sandbox.script import ScriptRun, run_script
+from recode_rl.types import STATUS_SEVERITY, WALL_FACTOR, Isolation, Limits, Problem, Status, Tests, Verdict
+
+_DETAIL = 300
+_SHORT = 80
+_MIB = 1 << 20
+# The names LeetCode's own judge has ready for every program of the form `class Solution`.
+_LEETCODE_PRELUDE = (
+    "from typing import *",
+    "import collections, math, heapq, bisect, itertools, functools, string, re, random, operator",
+    "from collections import *",
+    "from heapq import *",
+    "from bisect import *",
+    "from itertools import *",
+    "from functools import *",
+    "from math import inf, gcd, ceil, floor, sqrt, comb, factorial",
+)
+
+
+class Workplace:
+    """The two cells one worker grades in, built when they are first needed. Not for two threads at a time."""
+
+    def __init__(self, confine: bool | None = None) -> None:
+        self._confine = confine
+        self._cells: dict[str, Cell] = {}
+
+    @property
+    def programs(self) -> Cell:
+        """The cell that programs run in."""
+        return self._cell("programs")
+
+    @property
+    def tests(self) -> Cell:
+        """The cell that test code runs in."""
+        return self._cell("tests")
+
+    def _cell(self, name: str) -> Cell:
+        if name not in self._cells:
+            self._cells[name] = Cell(MODULES, self._confine)
+        return self._cells[name]
+
+    def close(self) -> None:
+        """End both cells; the next use builds new ones."""
+        while self._cells:
+            self._cells.popitem()[1].close()
+
+
+def check_problem(problem: Problem) -> int:
+    """The number of tests. DataError where a problem cannot be graded at all."""
+    tests = problem.tests
+    if tests.kind == "answer":
+        raise DataError(f"{problem.id}: mathematics grading is not built yet; leave problems of kind 'answer' out")
+    if tests.kind in ("calls", "asserts", "check") and not tests.entry_point:
+        raise DataError(f"{problem.id}: tests of kind {tests.kind!r} need an entry_point, the function they call")
+    modes = compare.TEXT_MODES if tests.kind == "stdio" else compare.VALUE_MODES
+    if tests.kind in ("stdio", "calls") and tests.compare is not None and tests.compare not in modes:
+        raise DataError(f"{problem.id}: compare {tests.compare!r}: expected one of {', '.join(modes)}")
+    for case in tests.cases:
+        missing = {"input", "output"} if tests.kind == "stdio" else {"expected"}
+        if missing := missing - case.keys():
+            raise DataError(f"{problem.id}: a test case has no {', '.join(sorted(missing))}; add it to every case")
+    count = _count(tests, problem.id)
+    if count == 0:
+        raise DataError(f"{problem.id}: has no tests; a program cannot pass what is not asked, leave the problem out")
+    return count
+
+
+def _count(tests: Tests, problem_id: str) -> int:
+    if tests.kind in ("stdio", "calls"):
+        return len(tests.cases)
+    if tests.kind == "asserts":
+        return len(tests.asserts)
+    if not (tests.code or "").strip():
+        return 0
+    if tests.kind == "check":
+        return 1
+    return split.count_methods(split.parse(tests.code or "", problem_id))
+
+
+def grade(
+    problem: Problem, program: str | None, defaults: Limits, workplace: Workplace, beside: bool = False
+) -> Verdict:
+    """The verdict on one program. `beside` asks for the weak isolation even where tests could be kept apart.
+
+    DataError where the problem has no usable tests, SandboxError where nothing was learnt about the program.
+    """
+    total = check_problem(problem)
+    limits = problem.limits or defaults
+    if program is None:
+        return Verdict("no_code", 0, total, "none", "there is no program in the answer")
+    tests = problem.tests
+    if tests.kind == "stdio":
+        return _grade_stdio(tests, program, limits, workplace.programs, total)
+    if tests.kind == "calls":
+        job = _calls_job(problem)
+    else:
+        if beside or split.needs_program_beside(tests, problem.id):
+            return _grade_beside(tests, program, limits, workplace, total)
+        job = _asserts_job(tests)
+    about = {"source": program, "entry_point": tests.entry_point, "prelude": _prelude(tests)}
+    outcome = Session(limits).split(workplace.programs, workplace.tests, about, job)
+    if outcome.unsplittable is not None:
+        return _grade_beside(tests, program, limits, workplace, total)
+    return _verdict(outcome, total, "proxied")
+
+
+def _calls_job(problem: Problem) -> dict[str, Any]:
+    tests = problem.tests
+    try:
+        cases = [
+            {
+                "args": codec.encode(list(case.get("args", ()))),
+                "kwargs": codec.encode(dict(case.get("kwargs") or {})),
+                "expected": codec.encode(case["expected"]),
+            }
+            for case in tests.cases
+        ]
+    except codec.CodecError as error:
+        raise DataError(f"{problem.id}: a test case cannot be handed over ({error}); use plain values") from None
+    how = {"compare": tests.compare or "exact", "rel_tol": tests.rel_tol}
+    return {"kind": "calls", "entry_point": tests.entry_point, "cases": cases, **how}
+
+
+def _asserts_job(tests: Tests) -> dict[str, Any]:
+    given = {"setup": tests.setup, "asserts": list(tests.asserts), "code": tests.code or ""}
+    return {"kind": tests.kind, "entry_point": tests.entry_point, **given}
+
+
+def _prelude(tests: Tests) -> list[str]:
+    leetcode = list(_LEETCODE_PRELUDE) if "()." in (tests.entry_point or "") else []
+    return [*leetcode, *split.shown_to_program(tests.setup)]
+
+
+def _grade_beside(tests: Tests, program: str, limits: Limits, workplace: Workplace, total: int) -> Verdict:
+    setup = "\n".join([*(_LEETCODE_PRELUDE if "()." in (tests.entry_point or "") else ()), tests.setup])
+    job = {**_asserts_job(tests), "source": program, "setup": setup}
+    return _verdict(Session(limits).beside(workplace.programs, job), total, "shared")
+
+
+def _verdict(outcome: Outcome, total: int, isolation: Isolation) -> Verdict:
+    """Count what passed, take the worst of what did not; a test without a word about it has failed."""
+    statuses = [status for status, _ in outcome.results.values()]
+    passed = statuses.count("passed")
+    total = max(total, len(statuses))
+    if outcome.ended is not None:
+        statuses.append(outcome.ended)
+    elif len(outcome.results) < total:
+        statuses.append("runtime_error")
+    first = min((number for number, (status, _) in outcome.results.items() if status != "passed"), default=None)
+    detail = outcome.results[first][1] if first is not None else outcome.ended_detail
+    if first is None and outcome.ended is None and passed < total:
+        detail = f"{total - passed} of {total} tests did not report"
+    return Verdict(_worst(statuses), passed, total, isolation, _cut(detail), round(outcome.cpu_s, 6))
+
+
+def _worst(statuses: list[Status]) -> Status:
+    return min(statuses, key=STATUS_SEVERITY.index)
+
+
+def _cut(detail: str | None) -> str | None:
+    if detail is None:
+        return None
+    detail = detail.encode("utf-8", "backslashreplace").decode()
+    return detail if len(detail) <= _DETAIL else f"{detail[: _DETAIL - 3]}..."
+
+
+def _grade_stdio(tests: Tests, program: str, limits: Limits, cell: Cell, total: int) -> Verdict:
+    """One run of the program per case."""
+    bounds = Bounds(limits.time_s, limits.memory_mb, limits.files_mb, limits.processes)
+    statuses: list[Status] = []
+    detail: str | None = None
+    used = 0.0
+    rest = limits.total_s
+    for number, case in enumerate(tests.cases):
+        data = _bytes(case["input"])
+        wall = min(limits.time_s * WALL_FACTOR, rest)
+        run = run_script(cell, program, data, bounds, wall, int(limits.output_mb * _MIB))
+        used += run.exit.cpu_s
+        rest -= run.wall_s
+        status, what = _judge_script(run, tests, case, limits)
+        statuses.append(status)
+        if status != "passed" and detail is None:
+            detail = f"test {number + 1}: {what}" if status != "compile_error" else what
+        # After these the rest counts as failed: what was ended would be ended again, and each time costs a full limit.
+        if status in ("compile_error", "timeout", "memory_limit", "output_limit"):
+            break
+        if rest <= 0 and number + 1 < total:
+            statuses.append("timeout")
+            detail = detail or f"all tests together took longer than {limits.total_s:g} s"
+            break
+    return Verdict(_worst(statuses), statuses.count("passed"), total, "stdio", _cut(detail), round(used, 6))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _judge_script(run: ScriptRun, tests: Tests, case: dict[str, Any], limits: Limits) -> tuple[Status, str]:
+    """The status of one run, and what to tell where it did not pass."""
+    if run.compile_error is not None:
+        return "compile_error", run.compile_error
+    if run.stopped == "output":
+        return "output_limit", f"wrote more than {limits.output_mb:g} MiB"
+    if run.stopped == "wall":
+        return "timeout", f"was not done after {limits.time_s * WALL_FACTOR:g} s of wall time"
+    if run.stopped == "cpu" or run.exit.signal == signal.SIGXCPU or run.exit.cpu_s > limits.time_s:
+        return "timeout", f"used more than {limits.time_s:g} s of CPU time"
+    errors = run.stderr.decode("utf-8", "replace").strip()
+    if run.exit.signal is not None:
+        if run.exit.signal == signal.SIGKILL:
+            return "memory_limit", "was killed"
+        return "runtime_error", f"ended by signal {run.exit.signal}"
+    last = errors.rpartition("\n")[2]
+    if run.exit.code != 0:
+        return "memory_limit" if last.startswith("MemoryError") else "runtime_error", last or f"exit {run.exit.code}"
+    try:
+        got = run.stdout.decode("utf-8")
+    except UnicodeDecodeError:
+        return "wrong_answer", "its output is not UTF-8"
+    if compare.equal_text(got, case["output"], tests.compare or "lines", tests.rel_tol):
+        return "passed", ""
+    return "wrong_answer", f"input {_show(case['input'])}, expected {_show(case['output'])}, got {_show(got)}"
+
+
+def _show(text: str) -> str:
+    shown = json.dumps(text[: _SHORT + 1], ensure_ascii=False)
+    return shown if len(shown) <= _SHORT else f'{shown[: _SHORT - 4]}..."'
+
+
+def as_sandbox_error(error: SandboxError, problem_id: str) -> SandboxError:
+    """The same error with the problem's name in it."""
+    return type(error)(f"{problem_id}: {error}")

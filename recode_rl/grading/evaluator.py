@@ -1,0 +1,344 @@
+"""Runs the test code, in a process of its own that the program cannot reach; the function under test is a proxy here.
+
+Loaded by the trusted part of a sandbox cell. What the program returned is rebuilt from plain data, so test code meets
+exact built-in values, and whatever the program does to its own process, it can only change its answers.
+"""
+
+from __future__ import annotations
+
+import builtins
+import itertools
+import json
+import os
+import socket
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from recode_rl.grading import compare
+from recode_rl.sandbox import codec, frames, roles
+
+MAX_DRAINED = 1_000_000
+_SHORT = 100
+_DETAIL = 1000
+_Encoded = Any
+
+
+class Unsplittable(BaseException):
+    """The tests hand the program something that has no plain form; they have to run beside it."""
+
+
+class Remote:
+    """An object of the program's that has no plain form: equal only to itself, used by asking the program."""
+
+    def __init__(self, link: Link, number: int, kind: str) -> None:
+        self._link = link
+        self._number = number
+        self._kind = kind
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._link.call(self._number, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{self._kind!r} object has no attribute {name!r} that can be seen from here")
+        return self._link.ask({"op": "get", "target": self._number, "name": name})
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._link.ask({"op": "item", "target": self._number, "key": self._link.encode(key)})
+
+    def __len__(self) -> int:
+        return int(self._link.ask({"op": "len", "target": self._number}))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<{self._kind} object of the program>"
+
+
+class RemoteIterable(Remote):
+    """A generator, an iterator, a view or another object of the program's that gives items."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._link.ask({"op": "iter", "target": self._number}).__next__, _NEVER)
+
+    def __next__(self) -> Any:
+        return self._link.ask({"op": "next", "target": self._number})
+
+
+_NEVER = object()
+
+
+class Link:
+    """The way to the program: one request, one reply, relayed by the host without being looked into."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        self.remotes: dict[int, Remote] = {}
+        self.last: str | None = None
+        self.unsplittable: str | None = None
+
+    def send(self, kind: str, message: Any) -> None:
+        """Tell the host something."""
+        frames.send(self.channel, kind.encode() + json.dumps(message, separators=(",", ":")).encode())
+
+    def call(self, target: int | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the entry point (None) or an object of the program's; arguments it changes in place change here too."""
+        sent, named = self.encode(list(args)), self.encode(kwargs)
+        reply = self.exchange({"op": "call", "target": target, "args": sent, "kwargs": named})
+        if "args" in reply:
+            self.bring_back(args, kwargs, reply)
+        result = args[reply["same"]] if "same" in reply else self.decode(reply["ok"])
+        self.last = f"the last call returned {short(result)}"
+        return result
+
+    def bring_back(self, args: tuple[Any, ...], kwargs: dict[str, Any], reply: dict[str, Any]) -> None:
+        """What the program did to its copies of the arguments happens to ours."""
+        after, named = self.decode(reply["args"]), self.decode(reply["kwargs"])
+        for old, new in zip(args, after, strict=True):
+            graft(old, new)
+        for name, old in kwargs.items():
+            graft(old, named.get(name))
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """The value a request gives."""
+        return self.decode(self.exchange(request)["ok"])
+
+    def exchange(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One request and its reply; an exception of the program is raised here."""
+        self.send("C", request)
+        data = frames.receive(self.channel)
+        try:
+            reply = json.loads(data)
+        except (ValueError, RecursionError):
+            reply = None
+        if not isinstance(reply, dict):
+            raise remote_error({"names": ["RuntimeError"], "text": "the program gave something that is no value"})
+        if "error" in reply:
+            self.last = None
+            raise remote_error(reply["error"])
+        if "ok" not in reply and "same" not in reply:
+            raise remote_error({"names": ["RuntimeError"], "text": "the program gave no value"})
+        return reply
+
+    def encode(self, value: Any) -> _Encoded:
+        """An argument as plain data. Unsplittable where it has no plain form."""
+        try:
+            return codec.encode(value, self._handle)
+        except codec.CodecError as error:
+            self.unsplittable = str(error)  # kept, since a bare `except:` of the tests may swallow what is raised
+            raise Unsplittable(str(error)) from None
+
+    def _handle(self, value: Any) -> list[Any]:
+        if isinstance(value, Remote):
+            return [value._number]
+        raise codec.CodecError(f"the tests pass a value of type {type(value).__name__}")
+
+    def decode(self, data: Any) -> Any:
+        """A value of the program's as exact built-in types."""
+        try:
+            return codec.decode(data, self._resolve)
+        except codec.CodecError as error:
+            raise remote_error({"names": ["ValueError"], "text": f"the program gave {error}"}) from None
+
+    def _resolve(self, rest: list[Any]) -> Remote:
+        number, iterable, kind = rest
+        if type(number) is not int or not isinstance(kind, str):
+            raise codec.CodecError("a broken handle")
+        if number not in self.remotes:
+            self.remotes[number] = (RemoteIterable if iterable else Remote)(self, number, kind[:80])
+        return self.remotes[number]
+
+
+def graft(old: Any, new: Any) -> None:
+    """Make a mutable value equal to another one of its type, keeping inner lists and dicts the objects they are."""
+    if type(old) is not type(new):
+        return
+    if isinstance(old, list):
+        for place, item in enumerate(new[: len(old)]):
+            old[place] = kept(old[place], item)
+        old[len(new) :] = new[len(old) :]
+    elif isinstance(old, dict):
+        values = {key: kept(old[key], item) if key in old else item for key, item in new.items()}
+        old.clear()
+        old.update(values)
+    elif isinstance(old, set):
+        old.clear()
+        old.update(new)
+    elif isinstance(old, bytearray):
+        old[:] = new
+    elif hasattr(old, "appendleft"):
+        old.clear()
+        old.extend(new)
+    elif isinstance(old, tuple):
+        for inner, item in zip(old, new, strict=False):
+            graft(inner, item)
+
+
+def kept(old: Any, new: Any) -> Any:
+    """The old container, filled with what is new, where both are of one mutable type; else the new value."""
+    if type(old) is type(new) and isinstance(old, (list, dict, set, bytearray)):
+        graft(old, new)
+        return old
+    return new
+
+
+def remote_error(error: Any) -> BaseException:
+    """An exception of the program's as the nearest built-in exception class, marked as not ours."""
+    error = error if isinstance(error, dict) else {}
+    names = [name for name in error.get("names") or [] if isinstance(name, str)] or ["RuntimeError"]
+    text = str(error.get("text"))[:2000]
+    base = next((kind for kind in map(_exception_class, names) if kind is not None), Exception)
+    kind = base if names[0] == base.__name__ else type(names[0][:80], (base,), {})
+    try:
+        args = codec.decode(error["args"])
+        made = kind(*args)
+    except Exception:
+        try:
+            made = kind(text)
+        except Exception:
+            made = RuntimeError(text)
+    error_made: BaseException = made
+    error_made.__dict__["_of_the_program"] = text
+    return error_made
+
+
+def _exception_class(name: str) -> type[BaseException] | None:
+    found = getattr(builtins, name, None)
+    return found if isinstance(found, type) and issubclass(found, BaseException) else None
+
+
+def short(value: Any) -> str:
+    """The value for a person, cut."""
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
+
+
+class Report:
+    """Tells the host which test has started and how it ended; the nonce shows that it was us."""
+
+    def __init__(self, link: Link, nonce: str) -> None:
+        self.link = link
+        self.nonce = nonce
+
+    def run(self, number: int, test: Callable[[], str | None], source: str) -> None:
+        """Run one test; `test` returns None where it passed, else what was wrong."""
+        self.link.last = None
+        self.link.send("S", {"nonce": self.nonce, "test": number})
+        try:
+            wrong = test()
+            status = "passed" if wrong is None else "wrong_answer"
+        except (Unsplittable, frames.Closed):
+            raise
+        except BaseException as error:
+            status, wrong = self.judge(error, source)
+        detail = None if wrong is None else wrong[:_DETAIL]
+        self.link.send("T", {"nonce": self.nonce, "test": number, "status": status, "detail": detail})
+
+    def judge(self, error: BaseException, source: str) -> tuple[str, str]:
+        """The status an exception stands for: the program's own are its errors, all others mean a wrong answer."""
+        text = getattr(error, "_of_the_program", None)
+        if text is not None:
+            memory = isinstance(error, MemoryError)
+            return "memory_limit" if memory else "runtime_error", f"{source}: {text}"
+        if isinstance(error, ImportError):
+            self.fail(f"the tests cannot run here: {error}")
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        parts = [source, "" if isinstance(error, AssertionError) and not str(error) else said, self.link.last or ""]
+        return "wrong_answer", ": ".join(part for part in parts if part)
+
+    def fail(self, reason: str) -> NoReturn:
+        """The tests themselves cannot run: no verdict."""
+        self.link.send("F", {"nonce": self.nonce, "reason": reason[:1000]})
+        os._exit(0)
+
+
+def main(fd: int) -> None:
+    """Receive the tests, run them one after another, report each; then say that all are done."""
+    channel = socket.socket(fileno=fd)
+    job = json.loads(frames.receive(channel))
+    link = Link(channel)
+    report = Report(link, job["nonce"])
+    roles.open_streams()
+    try:
+        {"calls": run_calls, "asserts": run_asserts, "check": run_check}[job["kind"]](job, link, report)
+    except Unsplittable:
+        pass
+    except frames.Closed:
+        return
+    if link.unsplittable is None:
+        link.send("E", {"nonce": report.nonce})
+    else:
+        link.send("U", {"nonce": report.nonce, "reason": link.unsplittable[:1000]})
+
+
+def run_calls(job: dict[str, Any], link: Link, report: Report) -> None:
+    """Each case: call with its arguments, compare with what was expected."""
+    for number, case in enumerate(job["cases"]):
+        args, kwargs, expected = (codec.decode(case[name]) for name in ("args", "kwargs", "expected"))
+
+        def test(args: Any = args, kwargs: Any = kwargs, expected: Any = expected) -> str | None:
+            shown = f"{job['entry_point']}({', '.join(short(arg) for arg in args)})"
+            got = link.call(None, tuple(args), kwargs)
+            if isinstance(got, RemoteIterable) and isinstance(expected, (list, tuple)):
+                got = list(itertools.islice(got, min(MAX_DRAINED, len(expected) + 1)))
+            if compare.equal_value(got, expected, job["compare"], job["rel_tol"]):
+                return None
+            return f"{shown}: expected {short(expected)}, got {short(got)}"
+
+        report.run(number, test, f"{job['entry_point']}({', '.join(short(arg) for arg in args)})")
+
+
+def run_asserts(job: dict[str, Any], link: Link, report: Report) -> None:
+    """The entries in order, in one namespace; each is a test."""
+    namespace = prepare(job, link, report)
+    for number, source in enumerate(job["asserts"]):
+        code = compile(source, f"test_{number}.py", "exec", dont_inherit=True)
+
+        def test(code: types.CodeType = code) -> str | None:
+            exec(code, namespace)
+            return None
+
+        report.run(number, test, " ".join(source.split()))
+
+
+def run_check(job: dict[str, Any], link: Link, report: Report) -> None:
+    """Test code that defines `check(candidate)`, or that is a test as it stands: one test."""
+    namespace = prepare(job, link, report)
+    candidate = namespace["candidate"]
+
+    def test() -> str | None:
+        exec(compile(job["code"], "test.py", "exec", dont_inherit=True), namespace)
+        if callable(check := namespace.get("check")):
+            check(candidate)
+        return None
+
+    report.run(0, test, "check")
+
+
+def prepare(job: dict[str, Any], link: Link, report: Report) -> dict[str, Any]:
+    """The namespace of the tests: what the setup defines, and proxies for what the program defines."""
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    namespace = module.__dict__
+
+    def candidate(*args: Any, **kwargs: Any) -> Any:
+        return link.call(None, args, kwargs)
+
+    owner, _, function = job["entry_point"].rpartition("().")
+    candidate.__name__ = candidate.__qualname__ = function
+    try:
+        exec(compile(job["setup"], "setup.py", "exec", dont_inherit=True), namespace)
+    except Exception as error:
+        report.fail(f"the setup of the tests fails: {type(error).__name__}: {error}")
+    namespace["candidate"] = candidate
+    if owner:
+        namespace[owner] = lambda: types.SimpleNamespace(**{function: candidate})
+    else:
+        namespace[function] = candidate
+    return namespace

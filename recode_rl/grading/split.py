@@ -1,0 +1,113 @@
+"""Decides from the test code alone whether tests can be kept apart from the program.
+
+The program has no say in it: one that would rather run beside its tests must not be able to bring that about.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import contextlib
+import functools
+import symtable
+import threading
+import warnings
+from collections.abc import Iterator
+
+from recode_rl.errors import DataError
+from recode_rl.types import Tests
+
+_GIVEN = {"candidate", "check", "__name__", "__file__", "__doc__", "__builtins__"}
+
+
+def needs_program_beside(tests: Tests, problem_id: str) -> str | None:
+    """Why program and tests have to share a process, None where they do not. DataError where tests do not compile."""
+    if tests.kind == "unittest":
+        return "unittest classes use whatever the program defines"
+    blocks = tuple(block for block in (tests.setup, *tests.asserts, tests.code) if block)
+    return _reason(blocks, (tests.entry_point or "").partition("().")[0], problem_id)
+
+
+@functools.lru_cache(maxsize=4096)  # a group of programs is graded against the same tests
+def _reason(blocks: tuple[str, ...], name: str, problem_id: str) -> str | None:
+    if any(uses_as_class(parse(block, problem_id), name) for block in blocks):
+        return f"the tests use {name} as more than a function"
+    foreign = sorted(free_names("\n".join(blocks)) - {name} - _GIVEN)
+    return f"the tests use {', '.join(foreign)} of the program" if foreign else None
+
+
+def parse(block: str, problem_id: str) -> ast.Module:
+    """The syntax tree of a block of test code."""
+    try:
+        with _quiet():
+            return ast.parse(block)
+    except (SyntaxError, ValueError) as error:
+        raise DataError(f"{problem_id}: its tests are not Python ({error}): {block[:80]!r}; mend them") from None
+
+
+_filters = threading.Lock()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings about the style of test code; one thread at a time, since the filters are the process's."""
+    with _filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def uses_as_class(tree: ast.Module, name: str) -> bool:
+    """Whether a name is a base class, has attributes taken, or is asked about by isinstance."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and any(_is(base, name) for base in node.bases):
+            return True
+        if isinstance(node, ast.Attribute) and _is(node.value, name):
+            return True
+        if isinstance(node, ast.Call) and any(_is(inner, name) for inner in _classes_asked_about(node)):
+            return True
+    return False
+
+
+def _classes_asked_about(call: ast.Call) -> list[ast.AST]:
+    if not any(_is(call.func, name) for name in ("isinstance", "issubclass")):
+        return []
+    return [inner for arg in call.args[1:] for inner in ast.walk(arg)]
+
+
+def _is(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def free_names(source: str) -> set[str]:
+    """Names the code reads from its module or the built-ins without ever defining them there."""
+    with _quiet():
+        if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in ast.walk(ast.parse(source))):
+            return set()
+        top = symtable.symtable(source, "tests", "exec")
+    defined = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+    read: set[str] = set()
+    tables = [top]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_declared_global() and symbol.is_assigned():
+                defined.add(symbol.get_name())
+            if symbol.is_referenced() and (table is top or symbol.is_global()):
+                read.add(symbol.get_name())
+    return read - defined - set(dir(builtins))
+
+
+def shown_to_program(setup: str) -> list[str]:
+    """The imports and classes of a setup, which every program may use; its values and functions may be answers."""
+    kept = (ast.Import, ast.ImportFrom, ast.ClassDef)
+    with _quiet():
+        return [ast.unparse(node) for node in ast.parse(setup).body if isinstance(node, kept)]
+
+
+def count_methods(tree: ast.Module) -> int:
+    """How many test methods the classes of a unittest file have; of two with one name in a class only one is left."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    methods = [{item.name for item in node.body if isinstance(item, kinds)} for node in classes.values()]
+    return sum(name.startswith("test") for names in methods for name in names)

@@ -1,0 +1,93 @@
+"""Supervised warm start through TRL's SFTTrainer: the policy learns the think/answer form before it is rewarded."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from recode_rl import completion, jsonl, models, prompts, training
+from recode_rl.config import SftConfig
+from recode_rl.errors import ConfigError, DataError
+from recode_rl.extras import need, quiet_transformers
+from recode_rl.problems import starter
+from recode_rl.problems.splits import select
+
+_LOGGED = {
+    "loss": "loss",
+    "mean_token_accuracy": "token_accuracy",
+    "grad_norm": "grad_norm",
+    "learning_rate": "learning_rate",
+}
+
+
+def examples(config: SftConfig) -> list[dict[str, Any]]:
+    """Prompt and target of every training problem: its reasoning of the wanted quality and its reference program."""
+    if config.data.dataset != "starter":
+        raise ConfigError(
+            f"data.dataset {config.data.dataset!r}: the warm start needs reasonings; only 'starter' has them"
+        )
+    by_id = {entry.problem.id: entry for entry in starter.entries()}
+    chosen = select([entry.problem for entry in by_id.values()], config.data.split)[: config.data.limit]
+    if not chosen:
+        raise DataError(f"data.split {config.data.split!r}: no problems in it")
+    return [
+        {
+            "prompt": prompts.policy(problem),
+            "completion": [
+                {
+                    "role": "assistant",
+                    "content": completion.render(
+                        by_id[problem.id].variants[config.quality].reasoning, by_id[problem.id].reference
+                    ),
+                }
+            ],
+        }
+        for problem in chosen
+    ]
+
+
+def train(config: SftConfig, title: str = "SFT warm start") -> Path:
+    """Leave the warmed-up policy as a plain checkpoint folder in `config.out`; done work is not done again."""
+    if (config.out / "config.json").is_file():
+        return config.out
+    rows = examples(config)
+    work = config.out.with_name(f".{config.out.name}-training")
+    trainer = _trainer(config, rows, work, title)
+    training.run_trainer(trainer, work)
+    models.save_whole(training.masters_into(trainer.model, trainer.optimizer), trainer.processing_class, config.out)
+    shutil.copyfile(work / "metrics.jsonl", config.out / "metrics.jsonl")
+    manifest = jsonl.manifest("sft", config.model_dump(mode="json"), seed=config.seed, examples=len(rows))
+    jsonl.write_json(config.out / "manifest.json", manifest)
+    shutil.rmtree(work, ignore_errors=True)
+    return config.out
+
+
+def _trainer(config: SftConfig, rows: list[dict[str, Any]], work: Path, title: str) -> Any:
+    quiet_transformers()
+    trl = need("trl", "train")
+    datasets = need("datasets", "train")
+    tokenizer = models.load_tokenizer(config.model)
+    model = models.load_causal(config.model, training.model_dtype(config.precision))
+    steps_per_epoch = -(-len(rows) // config.batch_size)
+    steps = max(1, round(config.epochs * steps_per_epoch))
+    done = training.resumed_step(work)
+    training.truncate_metrics(work / "metrics.jsonl", done)
+    args = trl.SFTConfig(
+        **training.common_arguments(work, precision=config.precision, seed=config.seed, track=config.track),
+        max_steps=steps,
+        learning_rate=config.learning_rate,
+        per_device_train_batch_size=config.batch_size,
+        max_length=config.max_length,
+        completion_only_loss=True,
+        save_strategy="steps",
+        save_steps=steps_per_epoch,
+    )
+    return trl.SFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=datasets.Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[training.recorder(work / "metrics.jsonl", title, steps, done, _LOGGED)],
+        optimizers=training.optimizers(model, config.precision, config.learning_rate, 0.0),
+    )

@@ -1,0 +1,240 @@
+"""What a confined process can be asked to do with a program: run it as a script, or answer calls to its functions.
+
+Runs inside the confined process. Everything here is at the program's mercy once the program has started, so nothing
+here decides anything: the process only ever speaks for the program.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import json
+import os
+import socket
+import sys
+import threading
+import traceback
+import types
+from typing import Any
+
+from recode_rl.sandbox import codec, frames
+
+MODULE_NAME = "program"  # not "__main__": a program's `if __name__ == "__main__":` block is no part of its functions
+MAX_HANDLES = 100_000
+_TEXT = 2000
+
+
+def main(fd: int) -> None:
+    """Run the program as a script: standard input and output are the program's own, the exit status tells the rest."""
+    channel = socket.socket(fileno=fd)
+    job = json.loads(frames.receive(channel))
+    code = compile_program(channel, job["source"])
+    frames.send(channel, b'{"ready": true}')
+    channel.close()
+    module = sys.modules["__main__"]
+    module.__dict__["__builtins__"] = __builtins__
+    open_streams()
+    os._exit(finish(run_script(code, module.__dict__)))
+
+
+def compile_program(channel: socket.socket, source: str) -> types.CodeType:
+    """The program's code; where it does not compile, say so and end. No line of the program has run by then."""
+    try:
+        return compile(source, "program.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
+        frames.send(channel, json.dumps({"compile_error": describe(error)}).encode())
+        os._exit(0)
+
+
+def open_streams() -> None:
+    """Fresh text streams over 0, 1 and 2, as an interpreter makes them at its start."""
+    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+    raw = open(2, "wb", buffering=0, closefd=False)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = io.TextIOWrapper(  # type: ignore[misc]
+        raw, encoding="utf-8", errors="backslashreplace", write_through=True
+    )
+
+
+def run_script(code: types.CodeType, namespace: dict[str, Any]) -> int:
+    """Run to the end; the exit status an interpreter would give."""
+    try:
+        exec(code, namespace)
+    except SystemExit as stop:
+        return exit_status(stop.code)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def exit_status(code: object) -> int:
+    """What `sys.exit(code)` means."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    print(code, file=sys.stderr)
+    return 1
+
+
+def finish(status: int) -> int:
+    """What an interpreter does at its end: wait for threads, run exit handlers, flush."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+        return status or 120
+    return status
+
+
+def serve(fd: int) -> None:
+    """Define the program, then answer one request after another until the host closes the channel."""
+    channel = socket.socket(fileno=fd)
+    job = json.loads(frames.receive(channel))
+    module = types.ModuleType(MODULE_NAME)
+    sys.modules[MODULE_NAME] = module
+    sys.modules["__main__"] = module
+    open_streams()
+    code = compile_program(channel, job["source"])
+    prelude(job["prelude"], module.__dict__)
+    target = Target(job["entry_point"], module.__dict__)
+    try:
+        exec(code, module.__dict__)
+        target.resolve()
+    except BaseException as error:
+        frames.send(channel, json.dumps({"error": encode_error(error)}).encode())
+        os._exit(0)
+    frames.send(channel, b'{"ready": true}')
+    server = Server(target)
+    while True:
+        try:
+            request = frames.receive(channel)
+        except frames.Closed:
+            os._exit(0)
+        frames.send(channel, server.answer(request))
+
+
+def prelude(blocks: list[str], namespace: dict[str, Any]) -> None:
+    """Imports and classes the problem gives to every program; one that fails here is left out, as if not given."""
+    for block in blocks:
+        try:
+            exec(compile(block, "setup.py", "exec", dont_inherit=True), namespace)
+        except Exception:
+            continue  # the program meets a NameError if it wanted that name, which says more than we could
+
+
+class MissingEntryPoint(NameError):
+    """The program has no function of the name that is asked for."""
+
+
+class Target:
+    """The function under test: `f`, or `Solution().f` with a new object for every call."""
+
+    def __init__(self, name: str, namespace: dict[str, Any]) -> None:
+        self.name = name
+        self.owner, _, self.function = name.rpartition("().")
+        self.namespace = namespace
+
+    def resolve(self) -> Any:
+        """The callable, looked up anew for each call as a caller inside the program would."""
+        missing = MissingEntryPoint(f"the program does not define {self.name!r}")
+        if not self.owner:
+            if not callable(found := self.namespace.get(self.function)):
+                raise missing
+            return found
+        if not callable(owner := self.namespace.get(self.owner)) or not hasattr(owner, self.function):
+            raise missing
+        return getattr(owner(), self.function)
+
+
+class Server:
+    """Turns requests into calls, and results into plain values or handles."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.objects: list[Any] = []
+        self.numbers: dict[int, int] = {}
+
+    def answer(self, request: bytes) -> bytes:
+        """The reply to one request; a failure of the program is a reply as well."""
+        try:
+            return json.dumps(self.act(json.loads(request)), separators=(",", ":")).encode()
+        except BaseException as error:
+            return json.dumps({"error": encode_error(error)}).encode()
+
+    def act(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Carry out one request: call, next, get (an attribute), item or len."""
+        action = request["op"]
+        if action == "call":
+            return self.call(request)
+        target = self.object(request["target"])
+        if action == "next":
+            return {"ok": self.encode(next(target))}
+        if action == "iter":
+            return {"ok": self.encode(iter(target))}
+        if action == "get":
+            return {"ok": self.encode(getattr(target, request["name"]))}
+        if action == "item":
+            return {"ok": self.encode(target[self.decode(request["key"])])}
+        return {"ok": self.encode(len(target))}
+
+    def call(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Call the entry point or an object of the program's; arguments it changed in place go back as well."""
+        function = self.target.resolve() if request["target"] is None else self.object(request["target"])
+        args, kwargs = self.decode(request["args"]), self.decode(request["kwargs"])
+        given = list(args)
+        result = function(*args, **kwargs)
+        reply: dict[str, Any] = {}
+        after, named = self.encode(given), self.encode(kwargs)
+        if after != request["args"] or named != request["kwargs"]:
+            reply.update(args=after, kwargs=named)
+        for place, value in enumerate(given):
+            if value is result and isinstance(value, (list, dict, set, bytearray)):
+                return {**reply, "same": place}
+        return {**reply, "ok": self.encode(result)}
+
+    def object(self, number: Any) -> Any:
+        """The object behind a handle."""
+        return self.objects[number]
+
+    def encode(self, value: Any) -> Any:
+        """A plain value, or a handle for what has none."""
+        return codec.encode(value, self.handle)
+
+    def decode(self, data: Any) -> Any:
+        """A plain value or the object of a handle."""
+        return codec.decode(data, lambda rest: self.object(rest[0]))
+
+    def handle(self, value: Any) -> list[Any]:
+        """The number of an object (the same object has the same number) and whether it can be iterated over."""
+        number = self.numbers.get(id(value))
+        if number is None:
+            if len(self.objects) >= MAX_HANDLES:
+                raise MemoryError("too many objects that have no plain form")
+            number = self.numbers[id(value)] = len(self.objects)
+            self.objects.append(value)
+        return [number, hasattr(type(value), "__iter__"), type(value).__name__[:80]]
+
+
+def encode_error(error: BaseException) -> dict[str, Any]:
+    """An exception as the names of its classes, its plain arguments and its text, all of them capped."""
+    try:
+        args = codec.encode(tuple(error.args))
+        if len(json.dumps(args)) > _TEXT:
+            args = None
+    except Exception:
+        args = None
+    names = [kind.__name__[:80] for kind in type(error).__mro__ if issubclass(kind, BaseException)]
+    return {"names": names, "args": args, "text": describe(error), "missing": isinstance(error, MissingEntryPoint)}
+
+
+def describe(error: BaseException) -> str:
+    """One line for a person: the type and the text."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be shown)"
+    return f"{type(error).__name__}: {text}"[:_TEXT]
