@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from recode_rl import __version__
 from recode_rl.errors import ReCodeError
+from recode_rl.extras import says_disk_full
 
 app = typer.Typer(
     help="Reinforcement learning for code models that rewards the reasoning as well as the result.",
@@ -28,18 +30,28 @@ ProblemsOption = Annotated[Path, typer.Option("--problems", help="problems.jsonl
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Programs at a time; default: one per core.")]
 
 
+STOPPED = 130
+# Paths of the user's that cannot be what they are given as; other errors of the system are defects of ours.
+_PATH_ERRORS = (errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.EROFS, errno.EEXIST, errno.ENAMETOOLONG)
+
+
 def main() -> None:
     """Entry point: errors we can explain are one sentence and exit status 1; a stop by the user is 130."""
     try:
         app()
+    except SystemExit as end:
+        if end.code == STOPPED:  # what typer makes of a KeyboardInterrupt
+            _fail("stopped; run the same command again to continue", STOPPED)
+        raise
     except ReCodeError as error:
         _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("stopped; run the same command again to continue", 130)
-    except OSError as error:
-        if error.errno != 28:
-            raise
-        _fail(f"the disk is full ({error.filename or 'while writing'}); make room and run the same command again", 1)
+    except Exception as error:
+        if says_disk_full(error):
+            where = getattr(error, "filename", None) or "while writing"
+            _fail(f"the disk is full ({where}); make room and run the same command again", 1)
+        if isinstance(error, OSError) and error.errno in _PATH_ERRORS and error.filename:
+            _fail(f"{error.filename}: {str(error.strerror).lower()}; give another path", 1)
+        raise
 
 
 def _fail(message: str, status: int) -> NoReturn:
@@ -286,7 +298,7 @@ def train_rm(
     "eval-rm", epilog="Example: recode-rl eval-rm --model runs/quickstart/reward-model --pairs pairs.jsonl --json"
 )
 def eval_rm(
-    model: Annotated[str, typer.Option(help="Folder, hub id, or baseline:shorter|longer|ngrams.")],
+    model: Annotated[str, typer.Option(help="Folder, hub id, or baseline:length|longer|ngrams.")],
     pairs: Annotated[Path, typer.Option(help="pairs.jsonl")],
     out: Annotated[Path | None, typer.Option(help="scores.jsonl to write; what is there is kept.")] = None,
     max_length: Annotated[int, typer.Option(min=16)] = 1024,

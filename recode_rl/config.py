@@ -97,7 +97,7 @@ class RewardModelConfig(Strict):
     max_length: int = Field(1024, ge=16)
     """Tokens of a problem with a reasoning; longer reasonings lose their middle, and are counted."""
     layers: int | None = Field(None, ge=1)
-    """Keep only the first layers of the base; None keeps all. Cheaper, and middle layers of a small model judge well."""
+    """Keep only the first layers of the base; None keeps all. Cheaper, and the middle of a small model judges well."""
     center: float = Field(0.01, ge=0)
     """Weight of the term that keeps scores around zero, where the sigmoid is not saturated."""
     validation_percent: int = Field(10, ge=0, le=50)

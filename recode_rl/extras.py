@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import warnings
 from types import ModuleType
@@ -17,6 +18,13 @@ def need(module: str, extra: str) -> ModuleType:
         if error.name is None or not module.startswith(error.name.split(".")[0]):
             raise
         raise MissingExtraError(f'{error.name} is not installed; run: pip install "recode-rl[{extra}]"') from None
+
+
+def says_disk_full(error: BaseException) -> bool:
+    """Whether an error means that the disk is full; safetensors and torch have errors of their own for that."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    return "No space left on device" in str(error) or "inline_container.cc" in str(error)
 
 
 def quiet_transformers() -> None:

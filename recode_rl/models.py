@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -128,8 +129,10 @@ def import_gguf(gguf: Path, out: Path) -> Path:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             str(gguf.parent), gguf_file=gguf.name, dtype="float32"
         )
-    except (ValueError, OSError, KeyError, EOFError, NotImplementedError) as error:
-        raise ModelError(f"{gguf}: transformers cannot read it: {_first_line(error)}") from None
+    except (ValueError, OSError, LookupError, EOFError, NotImplementedError, struct.error) as error:
+        raise ModelError(
+            f"{gguf}: transformers cannot read it: {_first_line(error)}; fetch it again, or take another one"
+        ) from None
     model.is_quantized = False
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
@@ -164,8 +167,12 @@ def load_tokenizer(model: str) -> Any:
 
 
 def load_causal(model: str, dtype: str = "float32") -> Any:
-    """A causal language model; ModelError in one sentence where it cannot be loaded."""
-    return _load("AutoModelForCausalLM", model, dtype=dtype)
+    """A causal language model; ModelError in one sentence where it cannot be loaded, or where weights are missing."""
+    loaded, info = _load("AutoModelForCausalLM", model, dtype=dtype, output_loading_info=True)
+    if info["missing_keys"]:
+        lacking = sorted(info["missing_keys"])[0]
+        raise ModelError(f"model {model!r} is no whole language model: it has no weights {lacking!r}; give another one")
+    return loaded
 
 
 def load_sequence_classifier(model: str, seed: int | None = None, layers: int | None = None) -> Any:
@@ -178,9 +185,12 @@ def load_sequence_classifier(model: str, seed: int | None = None, layers: int | 
     if seed is not None:
         transformers.set_seed(seed)
     kwargs: dict[str, Any] = {"dtype": "float32", "num_labels": 1, "output_loading_info": True}
+    kwargs["ignore_mismatched_sizes"] = True  # they are refused below, in words that name the reason
     if layers is not None:
         kwargs["num_hidden_layers"] = layers
     loaded, info = _load("AutoModelForSequenceClassification", model, **kwargs)
+    if info["mismatched_keys"]:
+        raise ModelError(f"model {model!r} is no reward model: its head has not one output; make one with train-rm")
     if seed is None and info["missing_keys"]:
         raise ModelError(f"model {model!r} is no reward model: it has no trained score head; make one with train-rm")
     return loaded
@@ -193,8 +203,18 @@ def _load(auto: str, model: str, **kwargs: Any) -> Any:
         return getattr(transformers, auto).from_pretrained(resolve(model), **kwargs)
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, need("safetensors", "train").SafetensorError) as error:
         raise ModelError(f"model {model!r} could not be loaded: {_first_line(error)}") from None
+
+
+def layer_count(model: str) -> int:
+    """How many layers a model has, from its config alone."""
+    transformers = need("transformers", "train")
+    try:
+        config = transformers.AutoConfig.from_pretrained(resolve(model))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"model {model!r}: its config.json cannot be read: {_first_line(error)}") from None
+    return int(config.get_text_config().num_hidden_layers)
 
 
 def device() -> str:
@@ -206,4 +226,4 @@ def device() -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" :")

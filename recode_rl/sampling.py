@@ -64,10 +64,11 @@ class LocalModel:
         place = self.model.device
         ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=place)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=place)
-        sampled: dict[str, Any] = {"do_sample": False}
+        # What a model's own generation_config asks for would make another distribution than the one that is trained.
+        drawn: dict[str, Any] = {"do_sample": False, "repetition_penalty": 1.0}
         if settings.temperature > 0:
             torch.manual_seed(seed)
-            sampled = {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
+            drawn |= {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
         with torch.no_grad():
             out = self.model.generate(
                 input_ids=ids,
@@ -75,7 +76,7 @@ class LocalModel:
                 max_new_tokens=settings.max_tokens,
                 pad_token_id=pad,
                 eos_token_id=self.tokenizer.eos_token_id,
-                **sampled,
+                **drawn,
             )
         return [self._generated(row, settings.max_tokens) for row in out[:, width:].tolist()]
 

@@ -32,10 +32,12 @@ class Encoded:
 def encode(tokenizer: Any, problem: str, reasoning: str, max_length: int) -> Encoded:
     """Token ids that end in EOS, at most `max_length` of them.
 
-    A reasoning that does not fit keeps its head and its tail; a problem statement may use half of the length.
+    A reasoning that does not fit keeps its head and its tail; a problem statement may use half of the length. Text that
+    spells a special token stays text: what a policy writes must not end the sequence or open another turn.
     """
-    prompt = tokenizer(f"Problem:\n{problem.strip()}\n\nReasoning:\n", add_special_tokens=False)["input_ids"]
-    body = tokenizer(reasoning.strip(), add_special_tokens=False)["input_ids"]
+    as_text = {"add_special_tokens": False, "split_special_tokens": True}
+    prompt = tokenizer(f"Problem:\n{problem.strip()}\n\nReasoning:\n", **as_text)["input_ids"]
+    body = tokenizer(reasoning.strip(), **as_text)["input_ids"]
     prompt = _cut_middle(prompt, max(max_length // 2, max_length - 1 - len(body)))
     kept = _cut_middle(body, max_length - 1 - len(prompt))
     return Encoded([*prompt, *kept, tokenizer.eos_token_id], cut=len(kept) < len(body))
@@ -79,7 +81,7 @@ class RewardModelScorer:
         self._model.config.get_text_config().pad_token_id = self._tokenizer.pad_token_id
         limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         if limit is not None and max_length > limit:
-            raise ConfigError(f"max_length {max_length}: model {model!r} takes at most {limit} tokens")
+            raise ConfigError(f"max_length {max_length}: model {model!r} takes at most {limit} tokens; lower it")
         self._max_length = max_length
         self._lock = threading.Lock()
         self.cut = 0
@@ -92,10 +94,10 @@ class RewardModelScorer:
 
     def logits(self, items: Sequence[tuple[str, str]]) -> list[float]:
         """The raw scores s_θ(x, t). Sorted by length and padded on the right, so no score depends on its batch."""
-        encoded = [encode(self._tokenizer, problem, reasoning, self._max_length) for problem, reasoning in items]
-        self.cut += sum(item.cut for item in encoded)
-        scores = [0.0] * len(encoded)
-        with self._lock:
+        scores = [0.0] * len(items)
+        with self._lock:  # the tokenizer and the count as well as the model: none of them is made for several threads
+            encoded = [encode(self._tokenizer, problem, reasoning, self._max_length) for problem, reasoning in items]
+            self.cut += sum(item.cut for item in encoded)
             for batch in _batches([len(item.ids) for item in encoded], TOKENS_PER_BATCH):
                 for index, score in zip(batch, self._forward([encoded[i].ids for i in batch]), strict=True):
                     scores[index] = score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import time
@@ -12,7 +13,7 @@ from typing import Any
 from recode_rl import jsonl
 from recode_rl.config import Precision
 from recode_rl.errors import InfrastructureError
-from recode_rl.extras import need
+from recode_rl.extras import need, says_disk_full
 from recode_rl.progress import Progress
 
 _COMPLETE = "complete"
@@ -107,19 +108,25 @@ def master_adamw(parameters: Iterable[Any], *, lr: float, weight_decay: float) -
             order = [parameter for group in self.param_groups for parameter in group["params"]]
             for index, saved in state_dict["state"].items():
                 for name, value in saved.items():
-                    self.state[order[index]][name] = value.clone() if torch.is_tensor(value) else value
+                    self.state[order[index]][name] = value.to(order[index].device, copy=True)
 
     return MasterAdamW(list(parameters), lr=lr, weight_decay=weight_decay)
 
 
 def masters_into(model: Any, optimizer: Any) -> Any:
-    """The model in fp32 with the master weights in it, ready to be saved; unchanged where there are none."""
+    """The model in fp32 with the master weights in it, ready to be saved.
+
+    The weights stay what they are where there are no masters, and where the masters belong to another step than the
+    weights (the best checkpoint was loaded after the last step).
+    """
+    torch = need("torch", "train")
     masters = {id(p): s["master"] for p, s in optimizer.state.items() if "master" in s} if optimizer is not None else {}
-    copies = {name: masters[id(p)] for name, p in model.named_parameters() if id(p) in masters}
+    copies = {name: (p, masters[id(p)]) for name, p in model.named_parameters() if id(p) in masters}
+    of_this_step = all(torch.equal(parameter, master.to(parameter.dtype)) for parameter, master in copies.values())
     model = model.float()
     for name, parameter in model.named_parameters():
-        if name in copies:
-            parameter.data.copy_(copies[name])
+        if name in copies and of_this_step:
+            parameter.data.copy_(copies[name][1])
     return model
 
 
@@ -190,15 +197,20 @@ def recorder(
     return Recorder()
 
 
+def release() -> None:
+    """Give the memory of a finished trainer back: trainers are full of reference cycles, and hold two models' worth."""
+    gc.collect()
+
+
 def run_trainer(trainer: Any, folder: Path) -> None:
     """Train from the last whole checkpoint, or from the start; a full disk becomes one sentence."""
     checkpoint = last_checkpoint(folder)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    except OSError as error:
-        if error.errno != 28:
+    except Exception as error:
+        if not says_disk_full(error):
             raise
-        raise InfrastructureError(f"{folder}: the disk is full; make room and run the same command again") from None
+        raise InfrastructureError(f"{folder}: the disk is full; make room and run the same command again") from error
 
 
 def resumed_step(folder: Path) -> int:

@@ -24,3 +24,21 @@ def grader() -> Iterator[Grader]:
     """A real grader for the tests of one module."""
     with Grader() as grader:
         yield grader
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer language model as a checkpoint folder; tests must not write into it."""
+    pytest.importorskip("transformers", reason="needs the extra [train]")
+    from tiny import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_reward(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer reward model as a checkpoint folder; tests must not write into it."""
+    pytest.importorskip("transformers", reason="needs the extra [train]")
+    from tiny import tiny_reward_model
+
+    return tiny_reward_model(tmp_path_factory.mktemp("models") / "tiny-reward")

@@ -92,7 +92,7 @@ def test_an_answer_without_a_fence_is_the_program_as_a_whole() -> None:
 def test_without_an_answer_block_the_last_fence_of_the_text_is_graded() -> None:
     assert parse(f"```\nfirst()\n```\nthen\n{CODE}\n").program == "print(1)\n"
     assert parse(f"<think>a</think>\n{CODE}").program == "print(1)\n"
-    assert parse("<answer>```\none()\n```</answer><answer>\n```\ntwo()\n```\n</answer>").program == "two()\n"
+    assert parse("<answer>\n```\none()\n```\n</answer><answer>\n```\ntwo()\n```\n</answer>").program == "two()\n"
     assert parse("<think>a</think><answer>\n```python\ncut_off(").program == "cut_off(\n"
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from recode_rl.errors import ConfigError, InfrastructureError, SandboxError
 from recode_rl.reward import COMPILER_OUTCOME, Reward, Scored, combine, find_rule, rule_names
-from recode_rl.types import STATUS_SEVERITY, Problem, RewardBreakdown, Status, Tests, Verdict
+from recode_rl.types import STATUS_SEVERITY, Problem, RewardBreakdown, Status, Verdict
+from recode_rl.types import Tests as ProblemTests
 
-PROBLEM = Problem("p", "the statement", Tests("stdio"))
+PROBLEM = Problem("p", "the statement", ProblemTests("stdio"))
 GOOD = "<think>plan</think><answer>```\nx\n```</answer>"
 NO_FORM = "<think>plan</think> so <answer>x</answer>"
 EMPTY_THINK = "<think> </think><answer>x</answer>"
@@ -139,7 +140,7 @@ def test_a_gated_out_sample_without_a_reasoning_has_no_process_reward_at_all() -
 def test_a_batch_asks_once_about_the_passing_samples_and_keeps_its_order() -> None:
     scorer = FixedScorer(0.1, 0.9)
     grader = FixedGrader(FAILED, PASSED, SandboxError("gone"), PASSED, PASSED)
-    problems = [Problem(str(number), f"statement {number}", Tests("stdio")) for number in range(5)]
+    problems = [Problem(str(number), f"statement {number}", ProblemTests("stdio")) for number in range(5)]
     texts = [f"<think>t{number}</think><answer>code{number}</answer>" for number in range(4)] + [EMPTY_THINK]
     results = Reward("consistency_gated", grader, scorer).score(list(zip(problems, texts, strict=True)))
     assert scorer.asked == [[("statement 1", "t1"), ("statement 3", "t3")]]
@@ -197,19 +198,19 @@ def test_rules_that_use_a_reward_model_need_one(rule: str) -> None:
     if rule in ("outcome_only", "compiler", "outcome_only+compiler"):
         Reward(rule, FixedGrader())
     else:
-        with pytest.raises(ConfigError, match="needs a reward model"):
+        with pytest.raises(ConfigError, match=r"needs a reward model"):
             Reward(rule, FixedGrader())
 
 
 @pytest.mark.parametrize("name", ["", "gated", "compiler+compiler", "additive+", "additive+x", "+compiler"])
 def test_an_unknown_rule_names_the_known_ones(name: str) -> None:
-    with pytest.raises(ConfigError, match="consistency_gated.*soft_gated.compiler"):
+    with pytest.raises(ConfigError, match=r"consistency_gated.*soft_gated.compiler"):
         find_rule(name)
 
 
 @pytest.mark.parametrize("process", [None, math.nan, -0.1, 1.1])
 def test_combine_refuses_a_process_reward_that_is_missing_or_out_of_range(process: float | None) -> None:
-    with pytest.raises(ValueError, match="needs a number"):
+    with pytest.raises(ValueError, match=r"needs a number"):
         combine(find_rule("additive"), format_ok=True, verdict=PASSED, process=process)
 
 

@@ -49,10 +49,13 @@ def examples(config: SftConfig) -> list[dict[str, Any]]:
 
 def train(config: SftConfig, title: str = "SFT warm start") -> Path:
     """Leave the warmed-up policy as a plain checkpoint folder in `config.out`; done work is not done again."""
-    if (config.out / "config.json").is_file():
-        return config.out
-    rows = examples(config)
     work = config.out.with_name(f".{config.out.name}-training")
+    if (config.out / "manifest.json").is_file():  # written last
+        shutil.rmtree(work, ignore_errors=True)
+        return config.out
+    if config.out.exists() and not work.exists():
+        raise ConfigError(f"{config.out}: there already, and not made by this command; choose another out")
+    rows = examples(config)
     trainer = _trainer(config, rows, work, title)
     training.run_trainer(trainer, work)
     models.save_whole(training.masters_into(trainer.model, trainer.optimizer), trainer.processing_class, config.out)

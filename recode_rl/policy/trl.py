@@ -72,6 +72,7 @@ def train(config: TrainConfig, title: str = "CG-GRPO") -> Path:
     """
     out = config.out
     if (out / "policy" / "config.json").is_file():
+        shutil.rmtree(_work(config), ignore_errors=True)  # a kill behind the last step leaves it
         return out / "policy"
     if config.grpo.steps < 1:
         raise ConfigError("grpo.steps must be at least 1")
@@ -83,7 +84,7 @@ def train(config: TrainConfig, title: str = "CG-GRPO") -> Path:
         workers=config.grader.workers, defaults=config.grader.limits(), require=config.grader.require
     ) as grader:
         reward = Reward(config.reward.rule, grader, scorer)
-        _run(config, tokenizer, selected, reward, title)
+        trained = _run(config, tokenizer, selected, reward, title)
     facts = {
         "problems": {"train": len(selected.train), "held_out": len(selected.held_out), "too_long": selected.too_long},
         "reasonings_cut": scorer.cut if scorer else 0,
@@ -92,6 +93,7 @@ def train(config: TrainConfig, title: str = "CG-GRPO") -> Path:
     jsonl.write_json(out / "train-manifest.json", manifest)
     if not (out / "manifest.json").exists():
         jsonl.write_json(out / "manifest.json", manifest)
+    models.save_whole(trained, tokenizer, out / "policy")  # last, because it marks the run as complete
     shutil.rmtree(_work(config), ignore_errors=True)
     return out / "policy"
 
@@ -100,7 +102,8 @@ def _work(config: TrainConfig) -> Path:
     return config.out / ".training"
 
 
-def _run(config: TrainConfig, tokenizer: Any, selected: Selected, reward: Reward, title: str) -> None:
+def _run(config: TrainConfig, tokenizer: Any, selected: Selected, reward: Reward, title: str) -> Any:
+    """Train, and return the model in fp32."""
     out, grpo = config.out, config.grpo
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "problems.jsonl").exists():
@@ -114,8 +117,7 @@ def _run(config: TrainConfig, tokenizer: Any, selected: Selected, reward: Reward
     if done:
         say(f"{title}: continuing after step {done}")
     training.run_trainer(trainer, _work(config))
-    trained = training.masters_into(trainer.model, trainer.optimizer)
-    models.save_whole(trained, tokenizer, out / "policy")
+    return training.masters_into(trainer.model, trainer.optimizer)
 
 
 def _trainer(config: TrainConfig, tokenizer: Any, selected: Selected, journal: Journal, done: int, title: str) -> Any:
@@ -175,6 +177,11 @@ class Journal:
 
     def __init__(self, config: TrainConfig, reward: Reward, selected: Selected) -> None:
         self.config, self.reward, self.held_out = config, reward, selected.held_out
+        self._settings = SamplingSettings(
+            samples=config.evaluation.samples,
+            temperature=config.evaluation.temperature,
+            max_tokens=config.grpo.max_completion_tokens,
+        )
         self._values: dict[str, float | None] = {}
         self._evaluated: dict[str, float | None] = {}
         self._trainer: Any = None
@@ -212,19 +219,17 @@ class Journal:
 
     def evaluate(self, update: int) -> None:
         """Pass rate, format and total reward of the current policy on held-out problems."""
-        settings = self._settings()
+        settings = self._settings
         trainer = self._trainer
         policy = LocalModel(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, "policy")
         tasks = [problem for problem in self.held_out for _ in range(settings.samples)]
         was_training = policy.model.training
         policy.model.eval()
-        torch = need("torch", "train")
-        state = torch.get_rng_state()  # evaluation must not change what training draws next
         texts: list[str] = []
-        for start in range(0, len(tasks), settings.batch):
-            rows = [policy.prompt_ids(problem) for problem in tasks[start : start + settings.batch]]
-            texts += [made.text for made in policy.generate(rows, settings, self.config.seed + start)]
-        torch.set_rng_state(state)
+        with need("torch", "train").random.fork_rng():  # evaluation must not change what training draws next
+            for start in range(0, len(tasks), settings.batch):
+                rows = [policy.prompt_ids(problem) for problem in tasks[start : start + settings.batch]]
+                texts += [made.text for made in policy.generate(rows, settings, self.config.seed + start)]
         policy.model.train(was_training)
         scored = self.reward.score(list(zip(tasks, texts, strict=True)))
         known = [outcome.reward for outcome in scored if not isinstance(outcome, Exception)]
@@ -234,14 +239,6 @@ class Journal:
             "eval/reward_total": sum(r.total for r in known) / len(known) if known else None,
             "eval/n": float(len(known)),
         }
-
-    def _settings(self) -> SamplingSettings:
-        evaluation = self.config.evaluation
-        return SamplingSettings(
-            samples=evaluation.samples,
-            temperature=evaluation.temperature,
-            max_tokens=self.config.grpo.max_completion_tokens,
-        )
 
 
 def _share(flags: Sequence[bool]) -> float | None:

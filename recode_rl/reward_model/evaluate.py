@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recode_rl import jsonl
+from recode_rl import jsonl, training
 from recode_rl.config import RewardModelConfig
 from recode_rl.errors import DataError
 from recode_rl.problems.splits import fold_of
@@ -96,6 +96,7 @@ def cross_validate(
                     for p, s in zip(held_out, found, strict=True)
                 ],
             )
+            training.release()
             shutil.rmtree(folder)  # its scores are what was wanted; five models fill a laptop's disk
         scores |= dict(zip((pair.id for pair in held_out), _stored(kept, held_out), strict=True))
     return [scores[pair.id] for pair in pairs]

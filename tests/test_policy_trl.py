@@ -1,0 +1,355 @@
+"""CG-GRPO through TRL on a random two-layer model: records, resuming, and what an update is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recode_rl import jsonl, models
+from recode_rl.config import DataConfig, EvaluationConfig, GrpoConfig, RewardConfig, TrainConfig
+from recode_rl.errors import ConfigError, DataError, InfrastructureError, SandboxError
+from recode_rl.grading import Grader
+from recode_rl.policy import trl
+from recode_rl.policy.stage import train_from_config
+from recode_rl.problems import starter
+from recode_rl.problems.records import problem_to_record
+from recode_rl.types import Completion, Problem, Verdict
+
+torch = pytest.importorskip("torch", reason="needs the extra [train]")
+engine = pytest.importorskip("trl", reason="needs the extra [train]")
+
+# TRL 1.16 asks a model about gradient checkpointing by the name that transformers 5.23 calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+
+FORMATS_KEYS = {
+    "step",
+    "time_s",
+    "reward/total",
+    "reward/format",
+    "reward/outcome",
+    "reward/process_passing",
+    "gate/open_share",
+    "groups/all_correct",
+    "groups/all_wrong",
+    "groups/mixed",
+    "tokens/completion_mean",
+}
+Grading = Callable[[Problem, str | None], Verdict | SandboxError]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """A model this small is slower on two threads than on one."""
+    torch.set_num_threads(1)
+
+
+def by_text(problem: Problem, program: str | None) -> Verdict:
+    """Passed for two programs in three, by what they are, so that a repeated run gets the same verdicts."""
+    good = sum((program or "").encode()) % 3 > 0
+    return Verdict("passed", 2, 2, "stdio") if good else Verdict("wrong_answer", 1, 2, "stdio")
+
+
+def everything(text: str) -> Completion:
+    """A random model writes no tags: take all it writes as the reasoning and as the program."""
+    return Completion(text, text or None, text, text or None, format_ok=len(text) % 2 == 0)
+
+
+@pytest.fixture
+def graded(monkeypatch: pytest.MonkeyPatch) -> Callable[[Grading], None]:
+    """Verdicts without running anything."""
+    monkeypatch.setattr("recode_rl.completion.parse", everything)
+
+    def use(grading: Grading) -> None:
+        def grade_many(
+            self: Grader, jobs: Sequence[tuple[Problem, str | None]], on_done: object = None
+        ) -> list[Verdict | SandboxError]:
+            return [grading(*job) for job in jobs]
+
+        monkeypatch.setattr(Grader, "grade_many", grade_many)
+
+    use(by_text)
+    return use
+
+
+@pytest.fixture
+def config(tiny: Path, tiny_reward: Path, tmp_path: Path) -> TrainConfig:
+    """Two prompts a step in groups of four, sixteen tokens: a step takes a fraction of a second."""
+    return TrainConfig(
+        model=str(tiny),
+        out=tmp_path / "run",
+        data=DataConfig(eval_limit=3),
+        reward=RewardConfig(model=str(tiny_reward)),
+        grpo=GrpoConfig(
+            steps=3,
+            prompts_per_step=2,
+            group_size=4,
+            micro_batch=4,
+            learning_rate=1e-3,
+            max_completion_tokens=16,
+            precision="fp32",
+        ),
+        evaluation=EvaluationConfig(every=0),
+        save_every=2,
+    )
+
+
+def changed(config: TrainConfig, **changes: Any) -> TrainConfig:
+    """The config with some fields of `grpo`, or of its own, replaced."""
+    own = {key: value for key, value in changes.items() if key in TrainConfig.model_fields}
+    grpo = {key: value for key, value in changes.items() if key not in own}
+    return config.model_copy(update={"grpo": config.grpo.model_copy(update=grpo), **own})
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [record for _, record in jsonl.read(path)]
+
+
+def texts(out: Path) -> list[tuple[int, str, str]]:
+    return [(r["step"], r["problem_id"], r["completion"]) for r in lines(out / "completions.jsonl")]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16-autocast", "bf16-master"])
+def test_a_run_leaves_a_policy_a_line_a_step_and_every_completion(
+    config: TrainConfig, graded: object, precision: str
+) -> None:
+    config = changed(
+        config, updates_per_batch=2, precision=precision, evaluation=EvaluationConfig(every=2), save_every=1
+    )
+    assert trl.train(config) == config.out / "policy"
+
+    metrics, completions = lines(config.out / "metrics.jsonl"), lines(config.out / "completions.jsonl")
+    assert [line["step"] for line in metrics] == [1, 2, 3]
+    for line in metrics:
+        assert FORMATS_KEYS <= line.keys()
+        assert line["loss"] is not None
+        assert line["learning_rate"] == pytest.approx(1e-3)
+        written = [record for record in completions if record["step"] == line["step"]]
+        assert len(written) == 2 * 4
+        assert line["reward/total"] == pytest.approx(sum(r["total"] for r in written) / 8)
+        assert line["gate/open_share"] == sum(r["status"] == "passed" for r in written) / 8
+    assert ["eval/pass_rate" in line for line in metrics] == [False, True, False]
+    assert metrics[1]["eval/n"] == 3
+
+    for record in completions:
+        if record["status"] == "passed" and record["completion"]:
+            assert 0 < record["process"] < 1
+        elif record["status"] != "passed":
+            assert record["process"] is None
+    assert any(record["process"] for record in completions)
+
+    policy, before = models.load_causal(str(config.out / "policy")), models.load_causal(config.model)
+    assert policy.dtype == torch.float32
+    assert not torch.equal(policy.lm_head.weight, before.lm_head.weight)
+    assert len(models.load_tokenizer(str(config.out / "policy"))) == len(models.load_tokenizer(config.model))
+    assert jsonl.read_json(config.out / "manifest.json")["problems"]["too_long"] >= 0
+    left = {path.name for path in config.out.iterdir()}
+    assert left == {
+        "completions.jsonl",
+        "manifest.json",
+        "metrics.jsonl",
+        "policy",
+        "problems.jsonl",
+        "train-manifest.json",
+    }
+
+
+def test_a_complete_run_is_left_alone(config: TrainConfig, graded: Callable[[Grading], None]) -> None:
+    config = changed(config, steps=1)
+    trl.train(config)
+    before = texts(config.out)
+    graded(lambda problem, program: pytest.fail("graded again"))
+    assert trl.train(config) == config.out / "policy"
+    assert texts(config.out) == before
+
+
+class Stop(Exception):
+    """What ends a run in the middle."""
+
+
+def stopping(after: int) -> Grading:
+    """Verdicts by text until so many samples are graded."""
+    count = 0
+
+    def grade(problem: Problem, program: str | None) -> Verdict:
+        nonlocal count
+        count += 1
+        if count > after:
+            raise Stop
+        return by_text(problem, program)
+
+    return grade
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16-master"])
+def test_a_stopped_run_continues_at_its_checkpoint_and_is_the_same_run(
+    config: TrainConfig, graded: Callable[[Grading], None], tmp_path: Path, precision: str
+) -> None:
+    config = changed(config, steps=5, updates_per_batch=2, precision=precision)
+    graded(stopping(after=3 * 8 + 5))  # in the fourth step, one step behind the checkpoint
+    with pytest.raises(Stop):
+        trl.train(config)
+    assert not (config.out / "policy").exists()
+    assert {step for step, _, _ in texts(config.out)} == {1, 2, 3}
+
+    graded(by_text)
+    trl.train(config)
+    assert [line["step"] for line in lines(config.out / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+    assert [step for step, _, _ in texts(config.out)] == [step for step in range(1, 6) for _ in range(8)]
+
+    whole = changed(config, out=tmp_path / "whole")
+    trl.train(whole)
+    assert texts(config.out) == texts(whole.out)
+    ours, theirs = (models.load_causal(str(run.out / "policy")) for run in (config, whole))
+    assert torch.equal(ours.lm_head.weight, theirs.lm_head.weight)
+
+
+@pytest.mark.parametrize("where", ["recode_rl.models.save_whole", "recode_rl.jsonl.manifest", "shutil.rmtree"])
+def test_a_run_stopped_behind_its_last_step_takes_no_step_more(
+    config: TrainConfig, graded: object, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def stop(*args: object, **kwargs: object) -> None:
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, stop)
+        with pytest.raises(Stop):
+            trl.train(config)
+    before = texts(config.out)
+    trl.train(config)
+    assert texts(config.out) == before
+    assert [line["step"] for line in lines(config.out / "metrics.jsonl")] == [1, 2, 3]
+    assert (config.out / "policy" / "config.json").is_file()
+    assert (config.out / "train-manifest.json").is_file()
+    assert not (config.out / ".training").exists()
+
+
+def test_evaluations_on_the_way_do_not_change_what_is_drawn(
+    config: TrainConfig, graded: object, tmp_path: Path
+) -> None:
+    trl.train(config)
+    evaluated = changed(
+        config, out=tmp_path / "evaluated", evaluation=EvaluationConfig(every=1, samples=2, temperature=1.0)
+    )
+    trl.train(evaluated)
+    assert texts(evaluated.out) == texts(config.out)
+    assert [line["eval/n"] for line in lines(evaluated.out / "metrics.jsonl")] == [6, 6, 6]
+
+
+def test_an_evaluation_that_cannot_be_drawn_is_refused_before_the_first_step(
+    config: TrainConfig, graded: object
+) -> None:
+    config = changed(config, evaluation=EvaluationConfig(every=1, samples=2, temperature=0.0))
+    with pytest.raises(ConfigError, match="2 samples at temperature 0"):
+        trl.train(config)
+    assert not (config.out / "completions.jsonl").exists()
+
+
+def test_with_two_updates_a_batch_the_ratio_leaves_one(config: TrainConfig, graded: object, tmp_path: Path) -> None:
+    clipped = {}
+    for updates in (1, 2):
+        run = changed(config, out=tmp_path / str(updates), updates_per_batch=updates, learning_rate=0.05, steps=2)
+        trl.train(run)
+        metrics = lines(run.out / "metrics.jsonl")
+        clipped[updates] = sum(line["clip/low_share"] + line["clip/high_share"] for line in metrics)
+    assert clipped[1] == 0
+    assert clipped[2] > 0
+
+
+def test_a_sample_that_we_failed_is_absent_from_its_group_and_gets_no_update(
+    config: TrainConfig, graded: Callable[[Grading], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 0
+
+    def third_is_lost(problem: Problem, program: str | None) -> Verdict | SandboxError:
+        nonlocal count
+        count += 1
+        return SandboxError("the cell is gone") if count % 4 == 3 else by_text(problem, program)
+
+    graded(third_is_lost)
+    made: list[list[float]] = []
+    generate = engine.GRPOTrainer._generate_and_score_completions
+
+    def watched(self: object, inputs: object) -> Any:
+        output = generate(self, inputs)
+        made.append(output["advantages"].tolist())
+        return output
+
+    monkeypatch.setattr(engine.GRPOTrainer, "_generate_and_score_completions", watched)
+    config = changed(config, scale_rewards="none", reward=config.reward.model_copy(update={"max_infra_share": 1.0}))
+    trl.train(config)
+
+    records, metrics = lines(config.out / "completions.jsonl"), lines(config.out / "metrics.jsonl")
+    assert len(made) == 3
+    advantages = [value for step in made for value in step]
+    for start in range(0, len(records), 4):
+        group = records[start : start + 4]
+        totals = [record.get("total") for record in group]
+        assert totals[2] is None
+        assert group[2]["error"] == "the cell is gone"
+        mean = sum(total for total in totals if total is not None) / 3
+        wanted = [0.0 if total is None else total - mean for total in totals]
+        assert advantages[start : start + 4] == pytest.approx(wanted, abs=1e-5)
+    assert any(abs(value) > 0.1 for value in advantages)
+    assert [line["infra/failed"] for line in metrics] == [2, 2, 2]
+
+
+def test_a_run_that_loses_too_many_samples_stops(config: TrainConfig, graded: Callable[[Grading], None]) -> None:
+    graded(lambda problem, program: SandboxError("the cell is gone"))
+    with pytest.raises(InfrastructureError, match=r"24 of 24 samples \(100%\).*max_infra_share.*the cell is gone"):
+        trl.train(config)
+    assert not (config.out / "policy").exists()
+
+
+def test_long_prompts_are_left_out_and_counted(config: TrainConfig, graded: object, tmp_path: Path) -> None:
+    entries = starter.load()[:6]
+    long = [dataclasses.replace(problem, prompt=problem.prompt * 50) for problem in entries[:2]]
+    train = [dataclasses.replace(problem, metadata={"split": "train"}) for problem in (*long, *entries[2:])]
+    problems = tmp_path / "problems.jsonl"
+    jsonl.write(problems, map(problem_to_record, train))
+    data = DataConfig(dataset="file", path=problems, max_prompt_tokens=1500)
+    trl.train(changed(config, data=data, steps=1))
+    assert jsonl.read_json(config.out / "train-manifest.json")["problems"] == {
+        "train": 4,
+        "held_out": 0,
+        "too_long": 2,
+    }
+    used = {record["id"] for record in lines(config.out / "problems.jsonl")}
+    assert used == {problem.id for problem in entries[2:]}
+
+
+def test_the_split_and_the_limits_decide_what_is_trained_on(config: TrainConfig, graded: object) -> None:
+    tokenizer = models.load_tokenizer(config.model)
+    data = DataConfig(limit=5, eval_limit=2, max_prompt_tokens=100_000)
+    chosen = trl.select_problems(changed(config, data=data), tokenizer)
+    assert len(chosen.train) == 5
+    assert len(chosen.held_out) == 2
+    assert {problem.metadata["split"] for problem in chosen.train} == {"train"}
+    assert {problem.metadata["split"] for problem in chosen.held_out} == {"held_out"}
+    again = trl.select_problems(changed(config, data=data), tokenizer)
+    other = trl.select_problems(changed(config, data=data, seed=1), tokenizer)
+    assert again == chosen
+    assert [p.id for p in other.train] != [p.id for p in chosen.train]
+
+
+def test_too_few_problems_are_one_sentence(config: TrainConfig) -> None:
+    config = changed(config, data=DataConfig(limit=1))
+    with pytest.raises(DataError, match="1 training problems in split 'train' of 'starter'.*prompts_per_step is 2"):
+        trl.train(config)
+
+
+def test_the_command_reports_steps_and_writes_a_report(config: TrainConfig, graded: object) -> None:
+    pytest.importorskip("jinja2", reason="needs the extra [report]")
+    pytest.importorskip("matplotlib", reason="needs the extra [report]")
+    values = train_from_config(changed(config, steps=1))
+    assert values["steps"] == 1
+    assert values["last"]["step"] == 1
+    assert "<html" in (config.out / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_other_engine_is_one_sentence(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match="verl"):
+        train_from_config(changed(config, engine="verl"))
