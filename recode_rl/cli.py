@@ -170,7 +170,8 @@ def sample(
     from recode_rl.problems.records import load_problems
 
     settings = sampling.SamplingSettings(samples=n, temperature=temperature, max_tokens=max_tokens, seed=seed)
-    made = sampling.sample(sampling.LocalModel.load(model), load_problems(problems), settings, out, "sampling")
+    loaded = load_problems(problems)  # before the model, which takes longer to load
+    made = sampling.sample(sampling.LocalModel.load(model), loaded, settings, out, "sampling")
     tokens = sum(s.tokens or 0 for s in made)
     _summary(as_json, f"{out}: {len(made)} samples, {tokens} tokens", {"samples": len(made), "tokens": tokens})
 
@@ -250,14 +251,13 @@ def eval_command(
     as_json: JsonOption = False,
 ) -> None:
     """Sample, grade and report pass@k, by difficulty, with intervals."""
-    from recode_rl.errors import ConfigError
     from recode_rl.evals.run import Evaluation, evaluate, write_problems
     from recode_rl.grading import Grader
     from recode_rl.problems.records import load_problems
     from recode_rl.sampling import LocalModel, SamplingSettings
 
     if (model is None) == (samples is None):
-        raise ConfigError("eval needs one of --model and --samples")
+        raise typer.BadParameter("give one of --model and --samples")
     loaded = load_problems(problems)
     job = Evaluation(
         problems=loaded,
@@ -329,8 +329,9 @@ def score(
     from recode_rl.reward_model.evaluate import score_pairs
     from recode_rl.scorer import RewardModelScorer
 
+    loaded = load_pairs(pairs)
     scorer = RewardModelScorer(model, max_length)
-    scores = score_pairs(scorer, load_pairs(pairs), out)
+    scores = score_pairs(scorer, loaded, out)
     values = {"pairs": len(scores), "cut": scorer.cut}
     _summary(as_json, f"{out}: {len(scores)} pairs scored, {scorer.cut} reasonings cut to fit", values)
 

@@ -264,7 +264,7 @@ def _train(run: Run) -> None:
                 prompts_per_step=size.prompts_per_step,
                 group_size=size.group_size,
                 updates_per_batch=size.updates_per_batch,
-                micro_batch=4,
+                micro_batch=min(8, size.prompts_per_step * size.group_size // size.updates_per_batch),
                 learning_rate=1e-5,
                 max_completion_tokens=size.max_tokens,
                 precision=run.settings.precision,

@@ -205,6 +205,7 @@ def release() -> None:
 def run_trainer(trainer: Any, folder: Path) -> None:
     """Train from the last whole checkpoint, or from the start; a full disk becomes one sentence."""
     checkpoint = last_checkpoint(folder)
+    trainer.remove_callback(need("transformers", "train").PrinterCallback)  # our recorder shows progress
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Exception as error:

@@ -11,7 +11,7 @@ import pytest
 
 from recode_rl import jsonl, models
 from recode_rl.config import DataConfig, EvaluationConfig, GrpoConfig, RewardConfig, TrainConfig
-from recode_rl.errors import ConfigError, DataError, InfrastructureError, SandboxError
+from recode_rl.errors import ConfigError, DataError, InfrastructureError, ModelError, SandboxError
 from recode_rl.grading import Grader
 from recode_rl.policy import trl
 from recode_rl.policy.stage import train_from_config
@@ -124,7 +124,7 @@ def test_a_run_leaves_a_policy_a_line_a_step_and_every_completion(
     metrics, completions = lines(config.out / "metrics.jsonl"), lines(config.out / "completions.jsonl")
     assert [line["step"] for line in metrics] == [1, 2, 3]
     for line in metrics:
-        assert FORMATS_KEYS <= line.keys()
+        assert line.keys() >= FORMATS_KEYS
         assert line["loss"] is not None
         assert line["learning_rate"] == pytest.approx(1e-3)
         written = [record for record in completions if record["step"] == line["step"]]
@@ -337,8 +337,17 @@ def test_the_split_and_the_limits_decide_what_is_trained_on(config: TrainConfig,
 
 def test_too_few_problems_are_one_sentence(config: TrainConfig) -> None:
     config = changed(config, data=DataConfig(limit=1))
-    with pytest.raises(DataError, match="1 training problems in split 'train' of 'starter'.*prompts_per_step is 2"):
+    with pytest.raises(DataError, match=r"1 training problems in split 'train' of 'starter'.*prompts_per_step is 2"):
         trl.train(config)
+
+
+def test_a_model_without_a_chat_template_is_one_sentence(config: TrainConfig, tmp_path: Path) -> None:
+    from tiny import tiny_model
+
+    base = tiny_model(tmp_path / "base")
+    (base / "chat_template.jinja").unlink()
+    with pytest.raises(ModelError, match="no chat template"):
+        trl.train(changed(config, model=str(base)))
 
 
 def test_the_command_reports_steps_and_writes_a_report(config: TrainConfig, graded: object) -> None:

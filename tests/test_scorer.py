@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -216,15 +217,26 @@ def test_reasonings_that_were_cut_are_counted(tiny_reward: Path) -> None:
     assert scorer.cut == 3
 
 
-def test_many_threads_get_the_scores_that_one_gets(tiny_reward: Path) -> None:
+def test_many_threads_get_the_scores_that_one_gets(tiny_reward: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer = RewardModelScorer(str(tiny_reward), 256)
-    jobs = [[ITEMS[(start + n) % len(ITEMS)] for n in range(1 + start % 4)] for start in range(40)]
+    jobs = [[ITEMS[(start + n) % len(ITEMS)] for n in range(1 + start % 4)] for start in range(24)]
     expected = [scorer(job) for job in jobs]
     cut, scorer.cut = scorer.cut, 0
     assert cut > 0
-    with ThreadPoolExecutor(8) as pool:
+    forward, inside, most = scorer._forward, [0], [0]
+
+    def watched(rows: list[list[int]]) -> list[float]:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.002)  # leaves room for another thread to come in, if it could
+        scores = forward(rows)
+        inside[0] -= 1
+        return scores
+
+    monkeypatch.setattr(scorer, "_forward", watched)
+    with ThreadPoolExecutor(6) as pool:
         found = list(pool.map(scorer, jobs))
-    assert [len(values) for values in found] == [len(job) for job in jobs]
+    assert most == [1]
     for got, wanted in zip(found, expected, strict=True):
         assert got == pytest.approx(wanted, abs=1e-5)
     assert scorer.cut == cut

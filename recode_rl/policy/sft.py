@@ -8,7 +8,7 @@ from typing import Any
 
 from recode_rl import completion, jsonl, models, prompts, training
 from recode_rl.config import SftConfig
-from recode_rl.errors import ConfigError, DataError
+from recode_rl.errors import ConfigError, DataError, ModelError
 from recode_rl.extras import need, quiet_transformers
 from recode_rl.problems import starter
 from recode_rl.problems.splits import select
@@ -53,24 +53,41 @@ def train(config: SftConfig, title: str = "SFT warm start") -> Path:
     if (config.out / "manifest.json").is_file():  # written last
         shutil.rmtree(work, ignore_errors=True)
         return config.out
-    if config.out.exists() and not work.exists():
+    if config.out.is_dir() and any(config.out.iterdir()) and not work.exists():
         raise ConfigError(f"{config.out}: there already, and not made by this command; choose another out")
-    rows = examples(config)
-    trainer = _trainer(config, rows, work, title)
+    tokenizer = models.load_tokenizer(config.model)
+    rows, too_long = fitting(examples(config), tokenizer, config)
+    trainer = _trainer(config, tokenizer, rows, work, title)
     training.run_trainer(trainer, work)
     models.save_whole(training.masters_into(trainer.model, trainer.optimizer), trainer.processing_class, config.out)
     shutil.copyfile(work / "metrics.jsonl", config.out / "metrics.jsonl")
-    manifest = jsonl.manifest("sft", config.model_dump(mode="json"), seed=config.seed, examples=len(rows))
+    manifest = jsonl.manifest(
+        "sft", config.model_dump(mode="json"), seed=config.seed, examples=len(rows), too_long=too_long
+    )
     jsonl.write_json(config.out / "manifest.json", manifest)
     shutil.rmtree(work, ignore_errors=True)
     return config.out
 
 
-def _trainer(config: SftConfig, rows: list[dict[str, Any]], work: Path, title: str) -> Any:
+def fitting(rows: list[dict[str, Any]], tokenizer: Any, config: SftConfig) -> tuple[list[dict[str, Any]], int]:
+    """The examples of at most `max_length` tokens, and how many are longer: cut, they would teach a broken form."""
+    if not tokenizer.chat_template:
+        raise ModelError(f"model {config.model!r} has no chat template; take its instruction-tuned version")
+    fit = [
+        row
+        for row in rows
+        if len(tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)["input_ids"])
+        <= config.max_length
+    ]
+    if not fit:
+        raise DataError(f"max_length {config.max_length}: all {len(rows)} examples are longer; raise it")
+    return fit, len(rows) - len(fit)
+
+
+def _trainer(config: SftConfig, tokenizer: Any, rows: list[dict[str, Any]], work: Path, title: str) -> Any:
     quiet_transformers()
     trl = need("trl", "train")
     datasets = need("datasets", "train")
-    tokenizer = models.load_tokenizer(config.model)
     model = models.load_causal(config.model, training.model_dtype(config.precision))
     steps_per_epoch = -(-len(rows) // config.batch_size)
     steps = max(1, round(config.epochs * steps_per_epoch))

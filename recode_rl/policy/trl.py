@@ -11,7 +11,7 @@ from typing import Any
 
 from recode_rl import jsonl, models, problems, prompts, training
 from recode_rl.config import TrainConfig
-from recode_rl.errors import ConfigError, DataError
+from recode_rl.errors import ConfigError, DataError, ModelError
 from recode_rl.extras import need, quiet_transformers
 from recode_rl.grading import Grader
 from recode_rl.policy import rewards
@@ -78,6 +78,8 @@ def train(config: TrainConfig, title: str = "CG-GRPO") -> Path:
         raise ConfigError("grpo.steps must be at least 1")
     quiet_transformers()
     tokenizer = models.load_tokenizer(config.model)
+    if not tokenizer.chat_template:
+        raise ModelError(f"model {config.model!r} has no chat template; take its instruction-tuned version")
     selected = select_problems(config, tokenizer)
     scorer = RewardModelScorer(config.reward.model, config.reward.max_length) if config.reward.model else None
     with Grader(

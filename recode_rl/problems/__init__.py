@@ -86,7 +86,7 @@ def _from_path(name: str, origin: Origin, path: Path) -> list[Problem]:
     for file in (folder / usual for folder in (path, *_folders(path)) for usual in origin.files):
         if file.is_file():
             return _from_file(origin, file)
-    if any(path.rglob("*.parquet")):  # a copy of the hub's repository
+    if any(path.glob("*.parquet")) or any(path.glob("*/*.parquet")):  # a copy of the hub's repository
         return _from_hub(origin, str(path))
     raise DataError(f"{path}: no {' or '.join(origin.files)} in it or its folders; data set {name!r} needs it")
 
