@@ -81,8 +81,10 @@ def fenced_blocks(text: str) -> list[str]:
 
 
 def _closes(fence: re.Match[str], opening: re.Match[str]) -> bool:
+    """A closing fence has the same marks, at least as many, nothing behind them, and at most 3 more spaces before."""
     marks = opening["marks"]
-    return fence["marks"][0] == marks[0] and len(fence["marks"]) >= len(marks) and not fence["info"].strip()
+    near = len(fence["indent"]) <= len(opening["indent"]) + 3
+    return near and fence["marks"][0] == marks[0] and len(fence["marks"]) >= len(marks) and not fence["info"].strip()
 
 
 def _dedent(line: str, width: int) -> str:

@@ -84,7 +84,8 @@ class RewardModelConfig(Strict):
     out: Path
     pairs: Path | None = None
     """pairs.jsonl; None takes the pairs of the starter corpus."""
-    split: Literal["train", "all"] = "train"
+    split: Literal["train", "all"] | None = None
+    """Whose pairs are used; None takes "train" for the starter corpus, and every problem of a file of your own."""
     kinds: tuple[PairKind, ...] = ("opt_deg", "opt_ori", "ori_deg")
     limit: int | None = Field(None, ge=1)
     """Use only this many pairs, drawn evenly over the kinds by `seed`."""
@@ -212,6 +213,8 @@ def load_recipe(kind: type[C], path: Path | str, overrides: Sequence[str] = ()) 
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such recipe; see the recipes/ folder for examples") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: a folder; give a recipe file such as {path / 'recipe.toml'}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     for override in overrides:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gzip
 import json
 import math
@@ -11,6 +12,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from importlib import metadata
@@ -39,7 +41,7 @@ def read(path: Path | str) -> Iterator[tuple[int, dict[str, Any]]]:
                 if not line.strip():
                     continue
                 yield number, _parse_line(path, number, line)
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(
             f"{path}: after line {number}: the gzip stream is broken ({error}); fetch the file again"
         ) from None
@@ -55,15 +57,20 @@ def _open_text(path: Path) -> IO[str]:
 
 def _parse_line(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        value = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply")
+        value = json.loads(line, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        deep = isinstance(error, RecursionError)
+        reason = "nested too deeply" if deep else getattr(error, "msg", None) or str(error)
         raise DataError(
             f"{path}: line {number}: not valid JSON ({reason}); each line must be one JSON object"
         ) from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: line {number}: a {type(value).__name__}; each line must be one JSON object")
     return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def load(path: Path | str, parse: Callable[[dict[str, Any]], T]) -> list[T]:
@@ -80,6 +87,15 @@ def load(path: Path | str, parse: Callable[[dict[str, Any]], T]) -> list[T]:
 def dumps(record: dict[str, Any]) -> str:
     """One line of JSON without a newline at its end; nan and infinities are refused, JSON has none."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False, default=_plain)
+
+
+def _bytes(record: dict[str, Any]) -> bytes:
+    """A line as UTF-8; text with lone surrogates, which UTF-8 lacks, is written with escapes."""
+    line = dumps(record)
+    try:
+        return line.encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(line)).encode() + b"\n"
 
 
 def _plain(value: Any) -> Any:
@@ -100,10 +116,9 @@ def write(path: Path | str, records: Iterable[dict[str, Any]]) -> int:
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
-        opener = gzip.open if path.suffix == ".gz" else open
-        with opener(scratch, "wt", encoding="utf-8") as file:
+        with gzip.open(scratch, "wb") if path.suffix == ".gz" else Path(scratch).open("wb") as file:
             for record in records:
-                file.write(dumps(record) + "\n")
+                file.write(_bytes(record))
                 count += 1
         Path(scratch).chmod(0o644)
         Path(scratch).replace(path)
@@ -142,6 +157,8 @@ def read_json(path: Path | str) -> Any:
         raise DataError(f"{path}: no such file") from None
     except json.JSONDecodeError as error:
         raise DataError(f"{path}: line {error.lineno}: not valid JSON ({error.msg})") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 ({error.reason}); restore the file or remove it") from None
 
 
 class Appender:
@@ -155,16 +172,18 @@ class Appender:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         repair(self.path)
-        self._file = self.path.open("a", encoding="utf-8")
+        # Without a buffer, so that nothing of a record which did not fit on the disk is left to be written later.
+        self._file = self.path.open("ab", buffering=0)
 
     def append(self, record: dict[str, Any]) -> None:
-        """Add one record; it is in the file when this returns."""
-        before = self._file.tell()
+        """Add one record; it is in the file when this returns, or the file is as before and OSError is raised."""
+        line = _bytes(record)
+        size = os.fstat(self._file.fileno()).st_size
         try:
-            self._file.write(dumps(record) + "\n")
-            self._file.flush()
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         except OSError:
-            os.truncate(self.path, before)
+            self._file.truncate(size)
             raise
 
     def close(self) -> None:

@@ -146,7 +146,6 @@ def test_a_program_keeps_the_separators_that_splitlines_would_cut_at() -> None:
     assert parse(f"<think>t</think><answer>\n```python\n{program}```\n</answer>").program == program
 
 
-@pytest.mark.xfail(reason="a fence indented by four spaces or more closes the block, which CommonMark does not allow")
 def test_a_fence_inside_a_docstring_does_not_end_the_program() -> None:
     program = 'def f():\n    """\n    ```\n    f() == 1\n    ```\n    """\n    return 1\n'
     assert parse(f"<think>t</think><answer>\n```python\n{program}```\n</answer>").program == program

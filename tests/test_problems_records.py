@@ -87,7 +87,6 @@ def test_keys_that_are_no_text_stay_what_they_are() -> None:
     assert decode(encode({1: "a", "1": "b", None: 2})) == {1: "a", "1": "b", None: 2}
 
 
-@pytest.mark.xfail(reason="a set inside a set is decoded as a set, which no set can hold")
 def test_a_set_of_frozensets_round_trips() -> None:
     value = {frozenset({1}), frozenset({1, 2})}
     assert decode(encode(value)) == value
@@ -195,11 +194,11 @@ def test_limits(stated: dict[str, Any], limits: Limits) -> None:
         ("tests", {"kind": "stdio", "cases": [{"input": "1"}]}, "needs input and output"),
         ("limits", {"time": 3}, "limits .*time_s"),
         ("limits", [4, 40], "limits .*expected an object"),
-        ("limits", {"time_s": 0}, "expected positive numbers"),
-        ("limits", {"time_s": -1}, "expected positive numbers"),
-        ("limits", {"time_s": "4"}, "expected positive numbers"),
-        ("limits", {"memory_mb": True}, "expected positive numbers"),
-        ("limits", {"memory_mb": float("nan")}, "expected positive numbers"),
+        ("limits", {"time_s": 0}, "expected positive, finite numbers"),
+        ("limits", {"time_s": -1}, "expected positive, finite numbers"),
+        ("limits", {"time_s": "4"}, "expected positive, finite numbers"),
+        ("limits", {"memory_mb": True}, "expected positive, finite numbers"),
+        ("limits", {"memory_mb": float("nan")}, "NaN is not JSON"),
     ],
 )
 def test_a_bad_record_is_an_error_with_its_line(tmp_path: Path, path: str, value: Any, reason: str) -> None:
@@ -209,7 +208,6 @@ def test_a_bad_record_is_an_error_with_its_line(tmp_path: Path, path: str, value
         load_problems(file)
 
 
-@pytest.mark.xfail(reason="values of the wrong type leak TypeError and the like, or are taken apart in silence")
 @pytest.mark.parametrize(
     ("path", "value"),
     [

@@ -17,6 +17,8 @@ from recode_rl.sampling import Generated, LocalModel, SamplingSettings, load_sam
 from recode_rl.types import Problem
 from recode_rl.types import Tests as ProblemTests
 
+pytest.importorskip("transformers", reason="needs the extra [train]")
+
 PROBLEMS = [
     Problem(f"p/{n}", "Add two numbers. " * (1 + n % 3), ProblemTests("asserts", entry_point="f")) for n in range(5)
 ]

@@ -15,6 +15,8 @@ from recode_rl import models
 from recode_rl.errors import ConfigError, ModelError
 from recode_rl.scorer import TOKENS_PER_BATCH, RewardModelScorer, distinct_pad_token, encode
 
+pytest.importorskip("transformers", reason="needs the extra [train]")
+
 ITEMS = [
     ("Add two numbers.", "The sum is a + b."),
     ("Add two numbers.", ""),

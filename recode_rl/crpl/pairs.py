@@ -34,16 +34,25 @@ class PairSet:
 
 def make_pairs(problems: Iterable[Problem], variants: Iterable[Variant]) -> PairSet:
     """Every pair that the variants of a problem allow; equal or empty sides are refused and counted."""
+    problems = list(problems)
+    known = {problem.id for problem in problems}
     by_problem: dict[str, dict[Quality, Variant]] = {}
-    for variant in variants:
-        by_problem.setdefault(variant.problem_id, {})[variant.variant] = variant
     pairs: list[PreferencePair] = []
     refused: Counter[str] = Counter()
+    for variant in variants:
+        if variant.problem_id not in known:
+            refused["variant of an unknown problem"] += 1
+        elif variant.variant in by_problem.setdefault(variant.problem_id, {}):
+            refused["second variant of the same quality"] += 1
+        else:
+            by_problem[variant.problem_id][variant.variant] = variant
     for problem in problems:
         found = by_problem.get(problem.id, {})
         for kind, (better, worse) in _KINDS.items():
             if better not in found or worse not in found:
                 refused[f"{kind}: variant missing"] += 1
+            elif not found[better].reasoning.strip() or not found[worse].reasoning.strip():
+                refused[f"{kind}: empty side"] += 1
             elif found[better].reasoning.strip() == found[worse].reasoning.strip():
                 refused[f"{kind}: equal sides"] += 1
             else:
@@ -86,6 +95,8 @@ def pair_from_record(record: dict[str, Any]) -> PreferencePair:
     kind = record.get("kind", "other")
     if kind not in get_args(PairKind):
         raise DataError(f"kind {kind!r}: expected one of {', '.join(get_args(PairKind))}")
+    if not isinstance(record.get("methods") or [], list):
+        raise DataError(f"pair {record['id']!r}: methods {record['methods']!r}: expected a list of names")
     if record["chosen"].strip() == record["rejected"].strip():
         raise DataError(f"pair {record['id']!r}: chosen and rejected are equal; remove the pair")
     return PreferencePair(

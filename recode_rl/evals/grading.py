@@ -130,10 +130,17 @@ def price_graded(
     graded: Sequence[Graded], rule: Rule, scorer: Scorer | None, stored: dict[tuple[str, str], float] | None = None
 ) -> list[Scored | InfrastructureError]:
     """The reward of each graded sample; `stored` process rewards (by problem and sample id) replace the scorer."""
-    known = None if stored is None else [stored.get((g.sample.problem_id, g.sample.sample_id)) for g in graded]
+    known = None if stored is None else [_stored(g, stored) for g in graded]
     return price(
         rule, scorer, [g.problem for g in graded], [g.parsed for g in graded], [g.verdict for g in graded], known
     )
+
+
+def _stored(graded: Graded, stored: dict[tuple[str, str], float]) -> float | None:
+    """The score of a sample. An empty completion earns 0 without one; a bare program has no text, but a score."""
+    if graded.sample.completion == "":
+        return 0.0
+    return stored.get((graded.sample.problem_id, graded.sample.sample_id))
 
 
 def failed(graded: Sequence[Graded], outcomes: Sequence[Scored | InfrastructureError]) -> list[str]:

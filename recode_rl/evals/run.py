@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recode_rl import jsonl
-from recode_rl.errors import InfrastructureError
+from recode_rl.errors import ConfigError, DataError, InfrastructureError
 from recode_rl.evals import grading
 from recode_rl.evals.grading import Graded
 from recode_rl.grading import Grader
@@ -21,6 +21,8 @@ from recode_rl.sampling import LocalModel, SamplingSettings, load_samples, sampl
 from recode_rl.statistics import Interval, mean_interval, pass_at_k
 from recode_rl.types import Problem, Sample, Verdict
 
+_GREEDY = SamplingSettings()
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -29,8 +31,9 @@ class Evaluation:
     problems: Sequence[Problem]
     out: Path
     model: Callable[[], LocalModel] | None = None
+    model_name: str | None = None  # where it is given, samples of another model in `out` are refused
     samples: Path | None = None
-    sampling: SamplingSettings = SamplingSettings()
+    sampling: SamplingSettings = _GREEDY
     rule: str = "outcome_only"
     scorer: Scorer | None = None
     title: str = "evaluation"
@@ -59,8 +62,12 @@ def evaluate(job: Evaluation, grader: Grader) -> dict[str, Any]:
 
 def _samples(job: Evaluation) -> list[Sample]:
     if job.samples is not None:
-        return load_samples(job.samples)
+        given = load_samples(job.samples)
+        if not given:
+            raise DataError(f"{job.samples}: no samples in it; expected one JSON object a line")
+        return given
     assert job.model is not None, "an evaluation needs a model or samples"
+    _same_sampling(job)
     path = job.out / "samples.jsonl"
     wanted = {(problem.id, str(index)) for problem in job.problems for index in range(job.sampling.samples)}
     jsonl.repair(path)
@@ -72,6 +79,19 @@ def _samples(job: Evaluation) -> list[Sample]:
     return drawn
 
 
+def _same_sampling(job: Evaluation) -> None:
+    """A folder belongs to one model and one way of sampling: its samples are kept, and would be taken for others."""
+    path = job.out / "sampling.json"
+    wanted = {"model": job.model_name, **dataclasses.asdict(job.sampling)}
+    if not path.exists():
+        jsonl.write_json(path, wanted)
+        return
+    found = jsonl.read_json(path)
+    if found != wanted:
+        other = ", ".join(f"{key} {found.get(key)!r}" for key in wanted if found.get(key) != wanted[key])
+        raise ConfigError(f"{job.out} holds samples drawn with {other}; choose another --out or remove it")
+
+
 def summarise(job: Evaluation, graded: Sequence[Graded], outcomes: Sequence[Scored]) -> dict[str, Any]:
     """results.json: pass@1 with a bootstrap interval over problems, by difficulty, reward components, tokens."""
     problems = [g.problem.id for g in graded]
@@ -81,7 +101,7 @@ def summarise(job: Evaluation, graded: Sequence[Graded], outcomes: Sequence[Scor
     passing_tokens = [t for t, ok in zip(tokens, passed, strict=True) if ok and t is not None]
     asked = {problem.id for problem in job.problems}
     per_problem = Counter(problems)
-    overall = mean_interval(passed, clusters=problems)
+    overall = mean_interval(_rates(problems, passed))
     return {
         "pass@1": overall.mean,
         "interval": [overall.low, overall.high],
@@ -103,6 +123,14 @@ def summarise(job: Evaluation, graded: Sequence[Graded], outcomes: Sequence[Scor
     }
 
 
+def _rates(problems: Sequence[str], passed: Sequence[float]) -> list[float]:
+    """The share of passing samples of each problem; pass@1 is their mean, however many samples each has."""
+    by_problem: dict[str, list[float]] = {}
+    for problem, ok in zip(problems, passed, strict=True):
+        by_problem.setdefault(problem, []).append(ok)
+    return [plain.fmean(values) for values in by_problem.values()]
+
+
 def _pass_at(problems: Sequence[str], passed: Sequence[float], samples: int) -> dict[str, float]:
     """Unbiased pass@k for the powers of two up to the number of samples."""
     right: Counter[str] = Counter()
@@ -117,7 +145,7 @@ def _by_difficulty(graded: Sequence[Graded], passed: Sequence[float]) -> dict[st
     found: dict[str, Any] = {}
     for difficulty in sorted({g.problem.difficulty for g in graded if g.problem.difficulty}):
         rows = [(g.problem.id, ok) for g, ok in zip(graded, passed, strict=True) if g.problem.difficulty == difficulty]
-        value = mean_interval([ok for _, ok in rows], clusters=[p for p, _ in rows])
+        value = mean_interval(_rates([p for p, _ in rows], [ok for _, ok in rows]))
         found[difficulty] = {
             "pass@1": value.mean,
             "interval": [value.low, value.high],

@@ -45,6 +45,8 @@ def problem_from_record(record: dict[str, Any]) -> Problem:
         if not isinstance(record.get(key), str) or not record[key].strip():
             raise DataError(f"key {key!r}: {record.get(key)!r}; expected a string that is not empty")
     where = f"problem {record['id']!r}"
+    if not isinstance(record.get("metadata") or {}, dict):
+        raise DataError(f"{where}: metadata {str(record['metadata'])[:60]!r}: expected an object")
     if not isinstance(record.get("tests"), dict):
         raise DataError(f"{where}: no tests; a problem needs a 'tests' object")
     extra = {key: value for key, value in record.items() if key not in _PROBLEM_KEYS}
@@ -63,7 +65,7 @@ def problem_from_record(record: dict[str, Any]) -> Problem:
 
 def _tests_from_record(record: dict[str, Any], where: str) -> Tests:
     kind = record.get("kind")
-    if kind not in _REQUIRED:
+    if not isinstance(kind, str) or kind not in _REQUIRED:
         raise DataError(f"{where}: tests.kind {kind!r}: expected one of {', '.join(_REQUIRED)}")
     for key in _REQUIRED[kind]:
         if not record.get(key):
@@ -72,14 +74,21 @@ def _tests_from_record(record: dict[str, Any], where: str) -> Tests:
     compare = record.get("compare") or (allowed[0] if allowed else None)
     if allowed and compare not in allowed:
         raise DataError(f"{where}: tests.compare {compare!r}: expected one of {', '.join(allowed)}")
+    for key, expected in (("cases", list), ("asserts", list), ("code", str), ("entry_point", str), ("setup", str)):
+        if record.get(key) is not None and not isinstance(record[key], expected):
+            shown = str(record[key])[:60]
+            raise DataError(f"{where}: tests.{key} {shown!r}: expected {'a list' if expected is list else 'text'}")
+    rel_tol = record.get("rel_tol") or 1e-6
+    if isinstance(rel_tol, bool) or not isinstance(rel_tol, (int, float)) or not 0 < rel_tol < 1:
+        raise DataError(f"{where}: tests.rel_tol {rel_tol!r}: expected a number between 0 and 1")
     return Tests(
-        kind=kind,
-        cases=tuple(_case(kind, case, where) for case in record.get("cases", ())),
+        kind=kind,  # type: ignore[arg-type]  # checked against the known kinds above
+        cases=tuple(_case(kind, case, where) for case in record.get("cases") or ()),
         entry_point=record.get("entry_point"),
         compare=compare,
-        rel_tol=float(record.get("rel_tol") or 1e-6),
+        rel_tol=float(rel_tol),
         setup=record.get("setup") or "",
-        asserts=tuple(record.get("asserts", ())),
+        asserts=tuple(record.get("asserts") or ()),
         code=record.get("code"),
         answer=record.get("answer"),
     )
@@ -91,6 +100,8 @@ def _case(kind: str, case: Any, where: str) -> dict[str, Any]:
         raise DataError(f"{where}: a case of kind {kind!r} needs {' and '.join(needed)}, got {str(case)[:80]}")
     if kind == "stdio":
         return {"input": str(case["input"]), "output": str(case["output"])}
+    if not isinstance(case["args"], list) or not isinstance(case.get("kwargs") or {}, dict):
+        raise DataError(f"{where}: a case of kind 'calls' needs args as a list and kwargs as an object, got {str(case)[:80]}")
     return {
         "args": [decode(value) for value in case["args"]],
         "kwargs": {key: decode(value) for key, value in (case.get("kwargs") or {}).items()},
@@ -104,8 +115,8 @@ def _limits_from_record(record: Any, where: str) -> Limits | None:
     known = {field.name for field in dataclasses.fields(Limits)}
     if not isinstance(record, dict) or set(record) - known:
         raise DataError(f"{where}: limits {record!r}: expected an object with keys of {', '.join(sorted(known))}")
-    if any(not isinstance(v, (int, float)) or isinstance(v, bool) or not v > 0 for v in record.values()):
-        raise DataError(f"{where}: limits {record!r}: expected positive numbers")
+    if any(not isinstance(v, (int, float)) or isinstance(v, bool) or not 0 < v < math.inf for v in record.values()):
+        raise DataError(f"{where}: limits {record!r}: expected positive, finite numbers")
     values = dict(record)
     if "time_s" in values and "total_s" not in values:
         values["total_s"] = 10.0 * values["time_s"]
@@ -145,12 +156,17 @@ def _tests_to_record(tests: Tests) -> dict[str, Any]:
 
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "__tuple__": lambda v: tuple(decode(item) for item in v),
-    "__set__": lambda v: {decode(item) for item in v},
+    "__set__": lambda v: {_hashable(decode(item)) for item in v},
     "__bytes__": lambda v: base64.b64decode(v, validate=True),
     "__complex__": lambda v: complex(v[0], v[1]),
     "__float__": lambda v: {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[v],
     "__dict__": lambda v: {decode(key): decode(value) for key, value in v},
 }
+
+
+def _hashable(value: Any) -> Any:
+    """A set inside a set can only be a frozenset."""
+    return frozenset(value) if isinstance(value, set) else value
 
 
 def decode(value: Any) -> Any:

@@ -18,7 +18,7 @@ from recode_rl.problems.records import problem_from_record
 from recode_rl.problems.splits import split_by_id
 from recode_rl.types import Problem, Quality, Variant
 
-GENERATOR = "starter-corpus/hand-written"
+GENERATOR = "starter-corpus"
 PROMPT_VERSION = "starter-1"
 _QUALITIES: tuple[Quality, ...] = ("base", "optimized", "degraded")
 

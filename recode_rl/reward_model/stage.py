@@ -23,10 +23,10 @@ _BASELINES = {"length": "shorter", "shorter": "shorter", "longer": "longer", "ng
 def training_pairs(config: RewardModelConfig) -> list[PreferencePair]:
     """The pairs of the file, or those of the starter corpus; of the wanted split by problem."""
     if config.pairs is not None:
-        pairs = load_pairs(config.pairs)
+        pairs, split = load_pairs(config.pairs), config.split or "all"
     else:
-        pairs = make_pairs(starter.load(), starter.variants()).pairs
-    return [pair for pair in pairs if config.split == "all" or split_by_id(pair.problem_id) == config.split]
+        pairs, split = make_pairs(starter.load(), starter.variants()).pairs, config.split or "train"
+    return [pair for pair in pairs if split == "all" or split_by_id(pair.problem_id) == split]
 
 
 def train_from_config(config: RewardModelConfig) -> dict[str, Any]:
