@@ -87,7 +87,9 @@ def main() -> None:
         for name in PRECISIONS
     }
     for name, row in rows.items():
-        print(f"{name:14} train {row['train_tokens_per_s']:8.1f}  generate {row['generate_tokens_per_s']:8.1f} tokens/s")
+        print(
+            f"{name:14} train {row['train_tokens_per_s']:8.1f}  generate {row['generate_tokens_per_s']:8.1f} tokens/s"
+        )
     if options.json:
         ratio = rows["bf16-master"]["train_tokens_per_s"] / rows["fp32"]["train_tokens_per_s"]
         print(json.dumps({"ratio": round(ratio, 3), "against": "fp32", "precisions": rows}))

@@ -71,10 +71,18 @@ class SftConfig(Strict):
     learning_rate: float = Field(1e-4, gt=0)
     batch_size: int = Field(8, ge=1)
     """Sequences per update."""
+    micro_batch: int = Field(4, ge=1)
+    """Sequences per forward pass; must divide `batch_size`."""
     max_length: int = Field(768, ge=16)
     precision: Precision = "bf16-autocast"
     track: tuple[Tracker, ...] = ()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _micro_batch_divides(self) -> SftConfig:
+        if self.batch_size % self.micro_batch:
+            raise ValueError(f"micro_batch {self.micro_batch} does not divide batch_size {self.batch_size}")
+        return self
 
 
 class RewardModelConfig(Strict):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import warnings
 from types import ModuleType
 
 from recode_rl.errors import MissingExtraError
+
+# Nothing phones home: TRL reports which trainer runs through the hub's client, unless this is set before its import.
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 
 def need(module: str, extra: str) -> ModuleType:

@@ -256,14 +256,23 @@ def test_a_checkpoint_is_whole_once_the_engine_says_it_is_saved(tmp_path: Path) 
 
 
 class FakeTrainer:
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, max_steps: int = 10) -> None:
         self.error = error
+        self.args = SimpleNamespace(max_steps=max_steps)
         self.resumed: Any = "not called"
+        self.epochs = 0
+
+    def remove_callback(self, kind: Any) -> None:
+        assert kind.__name__ == "PrinterCallback"
 
     def train(self, resume_from_checkpoint: str | None) -> None:
         self.resumed = resume_from_checkpoint
         if self.error:
             raise self.error
+        self._run_epoch(epoch=0)
+
+    def _run_epoch(self, epoch: int) -> None:
+        self.epochs += 1
 
 
 def test_training_continues_at_the_last_whole_checkpoint(tmp_path: Path) -> None:
@@ -274,6 +283,14 @@ def test_training_continues_at_the_last_whole_checkpoint(tmp_path: Path) -> None
     checkpoint(tmp_path, 6, whole=False)
     training.run_trainer(trainer, tmp_path)
     assert trainer.resumed == str(path)
+    assert trainer.epochs == 2
+
+
+def test_training_that_was_at_its_end_is_loaded_and_goes_no_further(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 10)
+    trainer = FakeTrainer(max_steps=10)
+    training.run_trainer(trainer, tmp_path)
+    assert (trainer.resumed, trainer.epochs) == (str(path), 0)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,9 @@ def _case(kind: str, case: Any, where: str) -> dict[str, Any]:
     if kind == "stdio":
         return {"input": str(case["input"]), "output": str(case["output"])}
     if not isinstance(case["args"], list) or not isinstance(case.get("kwargs") or {}, dict):
-        raise DataError(f"{where}: a case of kind 'calls' needs args as a list and kwargs as an object, got {str(case)[:80]}")
+        raise DataError(
+            f"{where}: a case of kind 'calls' needs args as a list and kwargs as an object, got {str(case)[:80]}"
+        )
     return {
         "args": [decode(value) for value in case["args"]],
         "kwargs": {key: decode(value) for key, value in (case.get("kwargs") or {}).items()},

@@ -14,7 +14,7 @@ from recode_rl.types import PreferencePair
 
 
 def run_baselines(pairs: Sequence[PreferencePair], folds: int = 5) -> dict[str, list[float]]:
-    """For each baseline, 1.0 where it prefers the chosen side, 0.5 at a tie, 0.0 otherwise, in the order of the pairs."""
+    """Per baseline and pair: 1.0 where it prefers the chosen side, 0.5 at a tie, 0.0 otherwise."""
     lengths = [(len(pair.chosen.split()), len(pair.rejected.split())) for pair in pairs]
     return {
         "shorter": [_preference(rejected - chosen) for chosen, rejected in lengths],
