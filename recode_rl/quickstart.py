@@ -70,7 +70,7 @@ SIZES = {
         prompts_per_step=4, group_size=4, updates_per_batch=2, eval_every=3, max_tokens=256,
     ),
     "medium": Size(
-        minutes="up to 150", problems=None, samples=8, sft_epochs=3, pairs=None, reward_epochs=1, steps=30,
+        minutes="up to 150", problems=None, samples=8, sft_epochs=3, pairs=None, reward_epochs=1, steps=20,
         prompts_per_step=4, group_size=8, updates_per_batch=2, eval_every=10, max_tokens=256,
     ),
 }  # fmt: skip
