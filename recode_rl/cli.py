@@ -263,6 +263,7 @@ def eval_command(
         problems=loaded,
         out=out,
         model=None if model is None else lambda: LocalModel.load(model),
+        model_name=model,
         samples=samples,
         sampling=SamplingSettings(samples=n, temperature=temperature, max_tokens=max_tokens, seed=seed),
     )
@@ -301,7 +302,7 @@ def eval_rm(
     model: Annotated[str, typer.Option(help="Folder, hub id, or baseline:length|longer|ngrams.")],
     pairs: Annotated[Path, typer.Option(help="pairs.jsonl")],
     out: Annotated[Path | None, typer.Option(help="scores.jsonl to write; what is there is kept.")] = None,
-    max_length: Annotated[int, typer.Option(min=16)] = 1024,
+    max_length: Annotated[int | None, typer.Option(min=16, help="Default: 1024, or what the model takes.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy of a reward model on pairs, by kind, with 95 % intervals, beside blind baselines."""
@@ -321,7 +322,7 @@ def score(
     model: Annotated[str, typer.Option(help="Folder or hub id of a reward model.")],
     pairs: Annotated[Path, typer.Option(help="pairs.jsonl")],
     out: Annotated[Path, typer.Option(help="scores.jsonl to write; what is there is kept.")],
-    max_length: Annotated[int, typer.Option(min=16)] = 1024,
+    max_length: Annotated[int | None, typer.Option(min=16, help="Default: 1024, or what the model takes.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Process rewards in [0, 1] of both sides of every pair."""

@@ -116,6 +116,12 @@ class RewardModelConfig(Strict):
     track: tuple[Tracker, ...] = ()
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _micro_batch_divides(self) -> RewardModelConfig:
+        if self.batch_size % self.micro_batch:
+            raise ValueError(f"micro_batch {self.micro_batch} does not divide batch_size {self.batch_size}")
+        return self
+
 
 class RewardConfig(Strict):
     """R and where its process part comes from."""

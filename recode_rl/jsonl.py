@@ -170,6 +170,8 @@ class Appender:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        if self.path.suffix == ".gz":
+            raise DataError(f"{path}: a compressed file cannot be appended to; choose a name that ends in .jsonl")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         repair(self.path)
         # Without a buffer, so that nothing of a record which did not fit on the disk is left to be written later.

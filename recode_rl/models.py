@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,13 +143,20 @@ def import_gguf(gguf: Path, out: Path) -> Path:
     return out
 
 
-def save_whole(model: Any, tokenizer: Any, out: Path) -> None:
-    """Write a checkpoint folder beside its place and move it there, so that a kill leaves no half of one."""
+def save_whole(model: Any, tokenizer: Any, out: Path, complete: Callable[[Path], None] | None = None) -> None:
+    """Write a checkpoint folder beside its place and move it there, so that a kill leaves no half of one.
+
+    `complete` may put further files into the folder before it is moved.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".model-") as scratch:
+    for stale in out.parent.glob(f".model-{out.name}-*"):  # of a save that was killed
+        shutil.rmtree(stale)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".model-{out.name}-") as scratch:
         folder = Path(scratch) / "model"
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        if complete is not None:
+            complete(folder)
         if out.exists():
             shutil.rmtree(out)
         folder.rename(out)

@@ -66,8 +66,8 @@ SIZES = {
         prompts_per_step=2, group_size=4, updates_per_batch=2, eval_every=0, max_tokens=160,
     ),
     "small": Size(
-        minutes="under 20", problems=16, samples=2, sft_epochs=2, pairs=120, reward_epochs=1, steps=6,
-        prompts_per_step=4, group_size=4, updates_per_batch=2, eval_every=3, max_tokens=256,
+        minutes="under 20", problems=16, samples=2, sft_epochs=1.5, pairs=90, reward_epochs=1, steps=5,
+        prompts_per_step=4, group_size=4, updates_per_batch=2, eval_every=0, max_tokens=256,
     ),
     "medium": Size(
         minutes="up to 150", problems=None, samples=8, sft_epochs=3, pairs=None, reward_epochs=1, steps=20,
@@ -119,9 +119,9 @@ def quickstart(settings: Settings) -> dict[str, Any]:
     if settings.size not in SIZES:
         raise ConfigError(f"size {settings.size!r}: expected one of {', '.join(SIZES)}")
     size = SIZES[settings.size]
-    _same_run(settings)
     known = settings.model in models.KNOWN_MODELS
     model = str(models.fetch(settings.model)) if known else models.resolve(settings.model)
+    _same_run(settings)
     run = Run(settings, size, model)
     stages: list[tuple[str, Callable[[Run], None]]] = [
         ("corpus", _corpus),

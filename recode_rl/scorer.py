@@ -19,6 +19,7 @@ from recode_rl.errors import ConfigError, ModelError
 from recode_rl.extras import need
 
 TOKENS_PER_BATCH = 4096
+DEFAULT_LENGTH = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,18 @@ def distinct_pad_token(tokenizer: Any) -> None:
 class RewardModelScorer:
     """A reward model in this process; safe to call from several threads, one batch at a time."""
 
-    def __init__(self, model: str, max_length: int = 1024) -> None:
-        """Load a sequence classifier with one output from a folder or hub id, in fp32."""
+    def __init__(self, model: str, max_length: int | None = None) -> None:
+        """Load a sequence classifier with one output from a folder or hub id, in fp32.
+
+        `max_length` is tokens of a problem with its reasoning; None takes 1024, or less where the model takes less.
+        """
         self._torch: Any = need("torch", "train")
         self._tokenizer = models.load_tokenizer(model)
         distinct_pad_token(self._tokenizer)
         self._model = models.load_sequence_classifier(model).eval().to(models.device())
         self._model.config.get_text_config().pad_token_id = self._tokenizer.pad_token_id
         limit = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        max_length = max_length or min(DEFAULT_LENGTH, limit or DEFAULT_LENGTH)
         if limit is not None and max_length > limit:
             raise ConfigError(f"max_length {max_length}: model {model!r} takes at most {limit} tokens; lower it")
         self._max_length = max_length

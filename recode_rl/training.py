@@ -9,12 +9,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recode_rl import jsonl
+from recode_rl import jsonl, models
 from recode_rl.config import Precision
-from recode_rl.errors import InfrastructureError
+from recode_rl.errors import ConfigError, InfrastructureError
 from recode_rl.extras import need, says_disk_full
 from recode_rl.progress import Progress
 
@@ -132,6 +133,78 @@ def masters_into(model: Any, optimizer: Any) -> Any:
         if name in copies and of_this_step:
             parameter.data.copy_(copies[name][1])
     return model
+
+
+def is_done(out: Path, stage: str, config: dict[str, Any]) -> bool:
+    """Whether `out` holds what `stage` makes with this very config, so that nothing is left to do.
+
+    ConfigError where it holds something else: nothing is written over, and no old result passes for a new one. A key
+    that the stored config lacks is younger than that result and does not count.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / "config.json").is_file() or not (out / "manifest.json").is_file():
+        raise ConfigError(f"{out}: there already, and not made by {stage!r}; choose another out, or remove it")
+    manifest = jsonl.read_json(out / "manifest.json")
+    if manifest.get("stage") != stage:
+        raise ConfigError(f"{out}: there already, made by {manifest.get('stage')!r}; choose another out, or remove it")
+    _same_config(out, manifest["config"], config)
+    return True
+
+
+def begin(work: Path, config: dict[str, Any]) -> None:
+    """Mark `work` as the folder of a training with this config; ConfigError where it was begun with another one."""
+    started = work / "started.json"
+    if started.exists():
+        _same_config(work, jsonl.read_json(started), config)
+    else:
+        jsonl.write_json(started, config)
+
+
+def _same_config(place: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """ConfigError for the first setting that differs; where results go and who is told of them makes no difference."""
+    for key in sorted((set(found) & set(wanted)) - {"out", "track"}):
+        if _comparable(found[key]) != _comparable(wanted[key]):
+            raise ConfigError(
+                f"{place}: made with {key} = {found[key]!r}, not {wanted[key]!r}; choose another out, or remove it"
+            )
+
+
+def _comparable(value: Any) -> Any:
+    """A setting in a form in which the same file or folder is the same, however its path was given."""
+    if isinstance(value, dict):
+        return {key: _comparable(item) for key, item in value.items()}
+    if isinstance(value, str) and value and Path(value).exists():
+        return str(Path(value).resolve())
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is kept beside a trained model: its stage, its config, and the counts for the manifest.
+
+    `work` is the folder of the training; its metrics.jsonl comes along where there is one.
+    """
+
+    stage: str
+    config: Any
+    work: Path
+    facts: dict[str, Any]
+
+
+def save_result(model: Any, tokenizer: Any, out: Path, result: Result) -> None:
+    """Leave the model folder with its manifest and metrics in one rename, then remove the training's own files."""
+
+    def complete(folder: Path) -> None:
+        metrics = result.work / "metrics.jsonl"
+        if metrics.exists():
+            shutil.copyfile(metrics, folder / "metrics.jsonl")
+        config = result.config.model_dump(mode="json")
+        manifest = jsonl.manifest(result.stage, config, seed=result.config.seed, **result.facts)
+        jsonl.write_json(folder / "manifest.json", manifest)
+
+    models.save_whole(model, tokenizer, out, complete)
+    shutil.rmtree(result.work, ignore_errors=True)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

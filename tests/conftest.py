@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Two-layer models on several threads wait for each other more than they compute; set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -160,11 +160,23 @@ def test_a_warm_start_that_is_done_is_left_alone(config: SftConfig) -> None:
     sft.train(config)
     weights = (config.out / "model.safetensors").stat().st_mtime_ns
     assert sft.train(config) == config.out
+    with pytest.raises(ConfigError, match="made with quality = 'base', not 'optimized'"):
+        sft.train(config.model_copy(update={"quality": "optimized"}))
     assert (config.out / "model.safetensors").stat().st_mtime_ns == weights
 
 
+def test_a_warm_start_is_the_same_by_its_relative_and_its_absolute_path(
+    config: SftConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config.model_copy(update={"epochs": 1})
+    sft.train(config)
+    monkeypatch.chdir(config.out.parent)
+    relative = config.model_copy(update={"out": Path(config.out.name)})
+    assert sft.train(relative) == relative.out
+
+
 def test_a_folder_of_something_else_is_not_written_over(config: SftConfig, tiny: Path) -> None:
-    with pytest.raises(ConfigError, match="not made by this command"):
+    with pytest.raises(ConfigError, match="there already, and not made by 'sft'"):
         sft.train(config.model_copy(update={"out": tiny}))
     assert models.load_causal(str(tiny)) is not None
 

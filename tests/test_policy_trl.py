@@ -145,7 +145,8 @@ def test_a_run_leaves_a_policy_a_line_a_step_and_every_completion(
     assert policy.dtype == torch.float32
     assert not torch.equal(policy.lm_head.weight, before.lm_head.weight)
     assert len(models.load_tokenizer(str(config.out / "policy"))) == len(models.load_tokenizer(config.model))
-    assert jsonl.read_json(config.out / "manifest.json")["problems"]["too_long"] >= 0
+    for manifest in (config.out / "manifest.json", config.out / "policy" / "manifest.json"):
+        assert jsonl.read_json(manifest)["config"]["grpo"]["precision"] == precision
     left = {path.name for path in config.out.iterdir()}
     assert left == {
         "completions.jsonl",
@@ -153,7 +154,6 @@ def test_a_run_leaves_a_policy_a_line_a_step_and_every_completion(
         "metrics.jsonl",
         "policy",
         "problems.jsonl",
-        "train-manifest.json",
     }
 
 
@@ -163,6 +163,8 @@ def test_a_complete_run_is_left_alone(config: TrainConfig, graded: Callable[[Gra
     before = texts(config.out)
     graded(lambda problem, program: pytest.fail("graded again"))
     assert trl.train(config) == config.out / "policy"
+    with pytest.raises(ConfigError, match="made with grpo"):
+        trl.train(changed(config, steps=2))
     assert texts(config.out) == before
 
 
@@ -223,7 +225,7 @@ def test_a_run_stopped_behind_its_last_step_takes_no_step_more(
     assert texts(config.out) == before
     assert [line["step"] for line in lines(config.out / "metrics.jsonl")] == [1, 2, 3]
     assert (config.out / "policy" / "config.json").is_file()
-    assert (config.out / "train-manifest.json").is_file()
+    assert jsonl.read_json(config.out / "policy" / "manifest.json")["stage"] == "train"
     assert not (config.out / ".training").exists()
 
 
@@ -312,7 +314,7 @@ def test_long_prompts_are_left_out_and_counted(config: TrainConfig, graded: obje
     jsonl.write(problems, map(problem_to_record, train))
     data = DataConfig(dataset="file", path=problems, max_prompt_tokens=1500)
     trl.train(changed(config, data=data, steps=1))
-    assert jsonl.read_json(config.out / "train-manifest.json")["problems"] == {
+    assert jsonl.read_json(config.out / "policy" / "manifest.json")["problems"] == {
         "train": 4,
         "held_out": 0,
         "too_long": 2,

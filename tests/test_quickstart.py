@@ -140,7 +140,9 @@ def test_the_same_command_on_a_complete_run_changes_no_result(
 @pytest.mark.timeout(900)
 def test_control_c_says_that_the_same_command_continues(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    assert stopped_in(2, 2.0, tiny, out, signal.SIGINT) == 130
+    # Interrupted inside exec() of a text, as in the imports of this stage, CPython ends by the signal itself: a shell
+    # sees 130 all the same.
+    assert stopped_in(2, 2.0, tiny, out, signal.SIGINT) in (130, -signal.SIGINT)
     last = (tmp_path / "run.log").read_text(encoding="utf-8").strip().splitlines()[-1]
     assert last == "recode-rl: stopped; run the same command again to continue"
 

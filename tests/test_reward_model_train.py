@@ -282,6 +282,8 @@ def test_a_reward_model_that_is_done_is_left_alone(config: RewardModelConfig) ->
     train(config, separable(4))
     before = (config.out / "model.safetensors").stat().st_mtime_ns
     assert train(config, separable(8)) == config.out
+    with pytest.raises(ConfigError, match=r"made with learning_rate = 0\.003, not 0\.1"):
+        train(changed(config, learning_rate=0.1), separable(4))
     assert (config.out / "model.safetensors").stat().st_mtime_ns == before
 
 
@@ -319,6 +321,6 @@ def test_where_every_pair_is_refused_there_is_one_sentence(config: RewardModelCo
 
 
 def test_a_folder_of_something_else_is_not_written_over(config: RewardModelConfig, tiny: Path) -> None:
-    with pytest.raises(ConfigError, match="not made by this command"):
+    with pytest.raises(ConfigError, match="there already, and not made by 'train-rm'"):
         train(changed(config, out=tiny), separable(4))
     assert models.load_causal(str(tiny)) is not None

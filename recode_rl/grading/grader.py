@@ -90,6 +90,7 @@ class Grader:
                         on_done(index, results[index])
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                self.close()  # a Ctrl-C does not wait for the programs that run
                 raise
         return [results[index] for index in range(len(jobs))]
 

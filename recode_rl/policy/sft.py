@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from recode_rl import completion, jsonl, models, prompts, training
+from recode_rl import completion, models, prompts, training
 from recode_rl.config import SftConfig
 from recode_rl.errors import ConfigError, DataError, ModelError
 from recode_rl.extras import need, quiet_transformers
@@ -50,22 +50,16 @@ def examples(config: SftConfig) -> list[dict[str, Any]]:
 def train(config: SftConfig, title: str = "SFT warm start") -> Path:
     """Leave the warmed-up policy as a plain checkpoint folder in `config.out`; done work is not done again."""
     work = config.out.with_name(f".{config.out.name}-training")
-    if (config.out / "manifest.json").is_file():  # written last
-        shutil.rmtree(work, ignore_errors=True)
+    if training.is_done(config.out, "sft", config.model_dump(mode="json")):
+        shutil.rmtree(work, ignore_errors=True)  # a kill behind the last step leaves it
         return config.out
-    if config.out.is_dir() and any(config.out.iterdir()) and not work.exists():
-        raise ConfigError(f"{config.out}: there already, and not made by this command; choose another out")
     tokenizer = models.load_tokenizer(config.model)
     rows, too_long = fitting(examples(config), tokenizer, config)
     trainer = _trainer(config, tokenizer, rows, work, title)
     training.run_trainer(trainer, work)
-    models.save_whole(training.masters_into(trainer.model, trainer.optimizer), trainer.processing_class, config.out)
-    shutil.copyfile(work / "metrics.jsonl", config.out / "metrics.jsonl")
-    manifest = jsonl.manifest(
-        "sft", config.model_dump(mode="json"), seed=config.seed, examples=len(rows), too_long=too_long
-    )
-    jsonl.write_json(config.out / "manifest.json", manifest)
-    shutil.rmtree(work, ignore_errors=True)
+    trained = training.masters_into(trainer.model, trainer.optimizer)
+    facts = {"examples": len(rows), "too_long": too_long}
+    training.save_result(trained, tokenizer, config.out, training.Result("sft", config, work, facts))
     return config.out
 
 
@@ -89,6 +83,7 @@ def _trainer(config: SftConfig, tokenizer: Any, rows: list[dict[str, Any]], work
     trl = need("trl", "train")
     datasets = need("datasets", "train")
     model = models.load_causal(config.model, training.model_dtype(config.precision))
+    training.begin(work, config.model_dump(mode="json"))
     steps_per_epoch = -(-len(rows) // config.batch_size)
     steps = max(1, round(config.epochs * steps_per_epoch))
     done = training.resumed_step(work)

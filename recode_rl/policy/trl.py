@@ -11,7 +11,7 @@ from typing import Any
 
 from recode_rl import jsonl, models, problems, prompts, training
 from recode_rl.config import TrainConfig
-from recode_rl.errors import ConfigError, DataError, ModelError
+from recode_rl.errors import DataError, ModelError
 from recode_rl.extras import need, quiet_transformers
 from recode_rl.grading import Grader
 from recode_rl.policy import rewards
@@ -71,11 +71,9 @@ def train(config: TrainConfig, title: str = "CG-GRPO") -> Path:
     alone; one that was stopped continues at its last whole checkpoint, with the records after it dropped.
     """
     out = config.out
-    if (out / "policy" / "config.json").is_file():
+    if training.is_done(out / "policy", "train", config.model_dump(mode="json")):
         shutil.rmtree(_work(config), ignore_errors=True)  # a kill behind the last step leaves it
         return out / "policy"
-    if config.grpo.steps < 1:
-        raise ConfigError("grpo.steps must be at least 1")
     quiet_transformers()
     tokenizer = models.load_tokenizer(config.model)
     if not tokenizer.chat_template:
@@ -91,12 +89,11 @@ def train(config: TrainConfig, title: str = "CG-GRPO") -> Path:
         "problems": {"train": len(selected.train), "held_out": len(selected.held_out), "too_long": selected.too_long},
         "reasonings_cut": scorer.cut if scorer else 0,
     }
-    manifest = jsonl.manifest("train", config.model_dump(mode="json"), seed=config.seed, **facts)
-    jsonl.write_json(out / "train-manifest.json", manifest)
     if not (out / "manifest.json").exists():
-        jsonl.write_json(out / "manifest.json", manifest)
-    models.save_whole(trained, tokenizer, out / "policy")  # last, because it marks the run as complete
-    shutil.rmtree(_work(config), ignore_errors=True)
+        config_values = config.model_dump(mode="json")
+        jsonl.write_json(out / "manifest.json", jsonl.manifest("train", config_values, seed=config.seed, **facts))
+    # Last, because it marks the run as complete.
+    training.save_result(trained, tokenizer, out / "policy", training.Result("train", config, _work(config), facts))
     return out / "policy"
 
 
@@ -107,14 +104,15 @@ def _work(config: TrainConfig) -> Path:
 def _run(config: TrainConfig, tokenizer: Any, selected: Selected, reward: Reward, title: str) -> Any:
     """Train, and return the model in fp32."""
     out, grpo = config.out, config.grpo
-    out.mkdir(parents=True, exist_ok=True)
+    model = models.load_causal(config.model, training.model_dtype(grpo.precision))
+    training.begin(_work(config), config.model_dump(mode="json"))
     if not (out / "problems.jsonl").exists():
         jsonl.write(out / "problems.jsonl", map(problem_to_record, [*selected.train, *selected.held_out]))
     done = training.resumed_step(_work(config)) // grpo.updates_per_batch
     for name in ("metrics.jsonl", "completions.jsonl"):
         training.truncate_metrics(out / name, done)
     journal = Journal(config, reward, selected)
-    trainer = _trainer(config, tokenizer, selected, journal, done, title)
+    trainer = _trainer(config, model, tokenizer, journal, title)
     journal.attach(trainer)
     if done:
         say(f"{title}: continuing after step {done}")
@@ -122,10 +120,11 @@ def _run(config: TrainConfig, tokenizer: Any, selected: Selected, reward: Reward
     return training.masters_into(trainer.model, trainer.optimizer)
 
 
-def _trainer(config: TrainConfig, tokenizer: Any, selected: Selected, journal: Journal, done: int, title: str) -> Any:
+def _trainer(config: TrainConfig, model: Any, tokenizer: Any, journal: Journal, title: str) -> Any:
     trl = need("trl", "train")
     datasets = need("datasets", "train")
-    grpo = config.grpo
+    grpo, train_problems = config.grpo, journal.selected.train
+    done = training.resumed_step(_work(config)) // grpo.updates_per_batch
     per_update = grpo.prompts_per_step * grpo.group_size // grpo.updates_per_batch
     accumulate = per_update // grpo.micro_batch
     arguments = training.common_arguments(_work(config), precision=grpo.precision, seed=config.seed, track=config.track)
@@ -154,14 +153,13 @@ def _trainer(config: TrainConfig, tokenizer: Any, selected: Selected, journal: J
         # A checkpoint inside a generation batch would resume with other prompts.
         save_steps=config.save_every * grpo.updates_per_batch,
     )
-    rows = [{"prompt": prompts.policy(problem), "problem_id": problem.id} for problem in selected.train]
-    model = models.load_causal(config.model, training.model_dtype(grpo.precision))
+    rows = [{"prompt": prompts.policy(problem), "problem_id": problem.id} for problem in train_problems]
     metrics = config.out / "metrics.jsonl"
     recorder = training.recorder(
         metrics, title, grpo.steps, done, _LOGGED, extra=journal.step_values, updates_per_step=grpo.updates_per_batch
     )
     columns = rewards.RewardColumns(
-        journal.reward, {p.id: p for p in selected.train}, config.reward.max_infra_share, journal.on_batch
+        journal.reward, {p.id: p for p in train_problems}, config.reward.max_infra_share, journal.on_batch
     )
     return trl.GRPOTrainer(
         model=model,
@@ -178,7 +176,7 @@ class Journal:
     """What a run writes down beside the engine's own log: completions, reward components, held-out evaluations."""
 
     def __init__(self, config: TrainConfig, reward: Reward, selected: Selected) -> None:
-        self.config, self.reward, self.held_out = config, reward, selected.held_out
+        self.config, self.reward, self.selected = config, reward, selected
         self._settings = SamplingSettings(
             samples=config.evaluation.samples,
             temperature=config.evaluation.temperature,
@@ -214,7 +212,7 @@ class Journal:
 
         class Evaluation(transformers.TrainerCallback):  # type: ignore[misc,name-defined]  # imported when it is needed
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                if every and state.global_step % every == 0 and journal.held_out:
+                if every and state.global_step % every == 0 and journal.selected.held_out:
                     journal.evaluate(state.global_step)
 
         return Evaluation()
@@ -224,7 +222,7 @@ class Journal:
         settings = self._settings
         trainer = self._trainer
         policy = LocalModel(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, "policy")
-        tasks = [problem for problem in self.held_out for _ in range(settings.samples)]
+        tasks = [problem for problem in self.selected.held_out for _ in range(settings.samples)]
         was_training = policy.model.training
         policy.model.eval()
         texts: list[str] = []

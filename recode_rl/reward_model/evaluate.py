@@ -83,7 +83,9 @@ def cross_validate(
         if not held_out:
             continue
         kept = work / f"fold-{fold}.jsonl"
-        if not kept.exists():
+        if kept.exists():
+            shutil.rmtree(work / f"fold-{fold}", ignore_errors=True)
+        else:
             rest = [pair for pair in pairs if fold_of(pair.problem_id, folds) != fold]
             folder = work / f"fold-{fold}"
             title = f"reward model, fold {fold + 1} of {folds}"

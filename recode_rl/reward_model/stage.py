@@ -42,7 +42,7 @@ def train_from_config(config: RewardModelConfig) -> dict[str, Any]:
     }
 
 
-def evaluate_on_file(model: str, pairs_file: Path, out: Path | None, max_length: int) -> dict[str, Any]:
+def evaluate_on_file(model: str, pairs_file: Path, out: Path | None, max_length: int | None) -> dict[str, Any]:
     """Accuracy of a reward model, or of a baseline ("baseline:length" prefers the shorter side), on a pairs file."""
     pairs = load_pairs(pairs_file)
     if model.startswith("baseline:"):

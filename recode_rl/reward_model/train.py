@@ -6,13 +6,14 @@ loss = -log sigmoid(s(x, chosen) - s(x, rejected)) (Bradley–Terry), plus a sma
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recode_rl import jsonl, models, training
+from recode_rl import models, training
 from recode_rl.config import RewardModelConfig
 from recode_rl.errors import DataError
 from recode_rl.extras import need, quiet_transformers
@@ -81,20 +82,25 @@ def train(config: RewardModelConfig, pairs: Sequence[PreferencePair], title: str
     Raises DataError where no pair of the wanted kinds is left.
     """
     out = config.out
-    if (out / "config.json").is_file():
+    work = out.with_name(f".{out.name}-training")
+    if training.is_done(out, "train-rm", config.model_dump(mode="json")):
+        shutil.rmtree(work, ignore_errors=True)  # a kill behind the last step leaves it
         return out
     wanted = subsample([pair for pair in pairs if pair.kind in config.kinds], config.limit, config.seed)
-    validation = [
-        p for p in wanted if config.validation_percent and fold_of(p.problem_id, 100) < config.validation_percent
-    ]
-    training_pairs = [pair for pair in wanted if pair not in validation]
+    held_out = {p.id: fold_of(p.problem_id, 100) < config.validation_percent for p in wanted}
+    validation = [pair for pair in wanted if held_out[pair.id]]
+    training_pairs = [pair for pair in wanted if not held_out[pair.id]]
     if not training_pairs:
         raise DataError(f"no pairs of the kinds {', '.join(config.kinds)} to train on; check pairs, kinds and split")
-    work = out.with_name(f".{out.name}-training")
     trainer, encoded = _trainer(config, training_pairs, validation, work, title)
     training.run_trainer(trainer, work)
-    models.save_whole(training.masters_into(trainer.model, trainer.optimizer), trainer.processing_class, out)
-    _record(config, out, work, training_pairs, validation, encoded)
+    trained = training.masters_into(trainer.model, trainer.optimizer)
+    facts = {
+        "pairs": {"given": len(wanted), "trained": len(encoded.rows), "validation": len(validation)},
+        "refused": dict(encoded.refused),
+        "reasonings_cut": encoded.cut,
+    }
+    training.save_result(trained, trainer.processing_class, out, training.Result("train-rm", config, work, facts))
     return out
 
 
@@ -114,7 +120,12 @@ def _trainer(
     model = models.load_sequence_classifier(config.base, seed=config.seed, layers=config.layers)
     model = model.to(getattr(need("torch", "train"), training.model_dtype(config.precision)))
     encoded = encode_pairs(tokenizer, pairs, config.max_length)
+    if not encoded.rows:
+        raise DataError(
+            f"all {len(pairs)} pairs became equal by cutting to max_length {config.max_length}; raise max_length"
+        )
     held_out = encode_pairs(tokenizer, validation, config.max_length)
+    training.begin(work, config.model_dump(mode="json"))
     accumulate = max(1, config.batch_size // config.micro_batch)
     steps_per_epoch = -(-len(encoded.rows) // (config.micro_batch * accumulate))
     steps = max(1, round(config.epochs * steps_per_epoch))
@@ -152,29 +163,3 @@ def _trainer(
         optimizers=training.optimizers(model, config.precision, config.learning_rate, 0.0),
     )
     return trainer, encoded
-
-
-def _record(
-    config: RewardModelConfig,
-    out: Path,
-    work: Path,
-    pairs: Sequence[PreferencePair],
-    validation: Sequence[PreferencePair],
-    encoded: EncodedPairs,
-) -> None:
-    import shutil
-
-    if (work / "metrics.jsonl").exists():
-        shutil.copyfile(work / "metrics.jsonl", out / "metrics.jsonl")
-    jsonl.write_json(
-        out / "manifest.json",
-        jsonl.manifest(
-            "train-rm",
-            config.model_dump(mode="json"),
-            seed=config.seed,
-            pairs={"trained": len(encoded.rows), "validation": len(validation), "given": len(pairs) + len(validation)},
-            refused=dict(encoded.refused),
-            reasonings_cut=encoded.cut,
-        ),
-    )
-    shutil.rmtree(work, ignore_errors=True)
