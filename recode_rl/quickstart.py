@@ -75,8 +75,8 @@ SIZES = {
     ),
 }  # fmt: skip
 
-# Sampling in training and evaluation. At temperature 1 a model of 135M parameters writes much noise: after the warm
-# start of "medium" 2 % of its programs for held-out problems passed (docs/results/quickstart.md), too few to learn from.
+# Sampling in training and evaluation. At temperature 1 a model of this size writes much noise: after the warm start of
+# "medium" 2 % of its programs for held-out problems passed, too few to learn from (docs/results/quickstart.md).
 TEMPERATURE = 0.7
 
 # The first 16 layers: half the cost, and a linear probe on the starter pairs finds the middle layers of SmolLM2-135M
@@ -292,7 +292,10 @@ def _evaluate(run: Run, label: str, model: str) -> None:
                 out=out,
                 model=lambda: LocalModel.load(model),
                 sampling=SamplingSettings(
-                    samples=run.size.samples, temperature=TEMPERATURE, max_tokens=run.size.max_tokens, seed=run.settings.seed
+                    samples=run.size.samples,
+                    temperature=TEMPERATURE,
+                    max_tokens=run.size.max_tokens,
+                    seed=run.settings.seed,
                 ),
                 rule="consistency_gated",
                 scorer=RewardModelScorer(str(run.out / "reward-model"), 512),
