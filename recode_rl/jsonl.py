@@ -84,6 +84,19 @@ def load(path: Path | str, parse: Callable[[dict[str, Any]], T]) -> list[T]:
     return values
 
 
+def load_unique(path: Path | str, parse: Callable[[dict[str, Any]], T], noun: str, key: Callable[[T], str]) -> list[T]:
+    """Like `load`, for files whose records have ids: an id that occurs twice, or no record at all, is a DataError."""
+    values = load(path, parse)
+    seen: set[str] = set()
+    for value in values:
+        if key(value) in seen:
+            raise DataError(f"{path}: {noun} id {key(value)!r} occurs twice; ids must be unique")
+        seen.add(key(value))
+    if not values:
+        raise DataError(f"{path}: no {noun}s in it; expected one JSON object a line")
+    return values
+
+
 def dumps(record: dict[str, Any]) -> str:
     """One line of JSON without a newline at its end; nan and infinities are refused, JSON has none."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False, default=_plain)

@@ -6,6 +6,7 @@ where it was stopped, so the same command after a Ctrl-C or a kill at any moment
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -175,6 +176,8 @@ def _record_stage(run: Run, name: str, seconds: float) -> None:
     manifest["stages"][name] = {
         "seconds": round(before["seconds"] + seconds, 1),
         "runs": before["runs"] + 1,
+        # Of the process so far, so that the stage with the peak is the first one that shows it.
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "git_commit": jsonl.git_commit() if seconds > 1 else before.get("git_commit", jsonl.git_commit()),
     }
     jsonl.write_json(path, manifest)

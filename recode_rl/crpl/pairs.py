@@ -76,15 +76,7 @@ def _pair(problem: Problem, kind: PairKind, chosen: Variant, rejected: Variant) 
 
 def load_pairs(path: Path | str) -> list[PreferencePair]:
     """Read pairs.jsonl; equal or empty sides and ids that occur twice are errors that name the line."""
-    pairs = jsonl.load(path, pair_from_record)
-    seen: set[str] = set()
-    for pair in pairs:
-        if pair.id in seen:
-            raise DataError(f"{path}: pair id {pair.id!r} occurs twice; ids must be unique")
-        seen.add(pair.id)
-    if not pairs:
-        raise DataError(f"{path}: no pairs in it; expected one JSON object a line")
-    return pairs
+    return jsonl.load_unique(path, pair_from_record, "pair", lambda pair: pair.id)
 
 
 def pair_from_record(record: dict[str, Any]) -> PreferencePair:

@@ -28,15 +28,7 @@ _PROBLEM_KEYS = {"id", "source", "prompt", "starter_code", "difficulty", "date",
 
 def load_problems(path: Path | str) -> list[Problem]:
     """Read problems.jsonl; DataError names file, line and fix; ids must be unique."""
-    problems = jsonl.load(path, problem_from_record)
-    seen: set[str] = set()
-    for problem in problems:
-        if problem.id in seen:
-            raise DataError(f"{path}: problem id {problem.id!r} occurs twice; ids must be unique")
-        seen.add(problem.id)
-    if not problems:
-        raise DataError(f"{path}: no problems in it; expected one JSON object a line")
-    return problems
+    return jsonl.load_unique(path, problem_from_record, "problem", lambda problem: problem.id)
 
 
 def problem_from_record(record: dict[str, Any]) -> Problem:
