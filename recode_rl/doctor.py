@@ -161,7 +161,9 @@ def accelerators() -> Finding:
         return Finding("accelerator", "ok", ", ".join(f"{p.name} ({p.total_memory / _GIB:.0f} GiB)" for p in names))
     if torch.backends.mps.is_available():
         return Finding("accelerator", "ok", "Apple GPU (mps)")
-    return Finding("accelerator", "warn", "none: small models run on the CPU", "the recipes in recipes/paper need GPUs")
+    return Finding(
+        "accelerator", "warn", "none: small models run on the CPU", "models of several billion parameters need GPUs"
+    )
 
 
 def extra(name: str) -> Finding:
