@@ -280,7 +280,8 @@ def keep_freed_memory() -> None:
     A training step on a CPU makes and frees hundreds of tensors of some megabytes. By default the heap shrinks and
     grows with them, and every page of it faults in again: up to half of the time of a step was spent in the kernel.
     Blocks of 32 MiB and more (glibc's largest threshold) are still mapped one by one and given back at once: keeping
-    those too is faster still, but left a CG-GRPO step of a 135M model at a peak of 10 GB. Without glibc nothing is done.
+    those too is faster still, but left a CG-GRPO step of a 135M model at a peak of 10 GB. Without glibc nothing
+    is done.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
