@@ -57,7 +57,7 @@ def _open_text(path: Path) -> IO[str]:
 
 def _parse_line(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        value = json.loads(line, parse_constant=_no_constant)
+        value = json.loads(line)  # NaN and infinities are read, as the field's data sets have them, but never written
     except (ValueError, RecursionError) as error:
         deep = isinstance(error, RecursionError)
         reason = "nested too deeply" if deep else getattr(error, "msg", None) or str(error)
@@ -67,10 +67,6 @@ def _parse_line(path: Path, number: int, line: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{path}: line {number}: a {type(value).__name__}; each line must be one JSON object")
     return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def load(path: Path | str, parse: Callable[[dict[str, Any]], T]) -> list[T]:

@@ -198,7 +198,7 @@ def test_limits(stated: dict[str, Any], limits: Limits) -> None:
         ("limits", {"time_s": -1}, "expected positive, finite numbers"),
         ("limits", {"time_s": "4"}, "expected positive, finite numbers"),
         ("limits", {"memory_mb": True}, "expected positive, finite numbers"),
-        ("limits", {"memory_mb": float("nan")}, "NaN is not JSON"),
+        ("limits", {"memory_mb": float("nan")}, "expected positive, finite numbers"),
     ],
 )
 def test_a_bad_record_is_an_error_with_its_line(tmp_path: Path, path: str, value: Any, reason: str) -> None:
