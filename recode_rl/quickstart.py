@@ -178,7 +178,7 @@ def _record_stage(run: Run, name: str, seconds: float) -> None:
         "runs": before["runs"] + 1,
         # Of the process so far, so that the stage with the peak is the first one that shows it.
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "git_commit": jsonl.git_commit() if seconds > 1 else before.get("git_commit", jsonl.git_commit()),
+        "git_commit": before.get("git_commit", jsonl.git_commit()),  # of the run that completed the stage
     }
     jsonl.write_json(path, manifest)
     say(f"    done in {clock(seconds)}")
