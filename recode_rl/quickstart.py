@@ -67,8 +67,8 @@ SIZES = {
         prompts_per_step=2, group_size=4, updates_per_batch=2, eval_every=0, max_tokens=160,
     ),
     "small": Size(
-        minutes="under 20", problems=16, samples=2, sft_epochs=1.5, pairs=90, reward_epochs=1, steps=5,
-        prompts_per_step=4, group_size=4, updates_per_batch=2, eval_every=0, max_tokens=256,
+        minutes="under 20", problems=12, samples=2, sft_epochs=1.5, pairs=60, reward_epochs=1, steps=4,
+        prompts_per_step=4, group_size=4, updates_per_batch=2, eval_every=0, max_tokens=208,
     ),
     "medium": Size(
         minutes="up to 150", problems=None, samples=8, sft_epochs=3, pairs=None, reward_epochs=1, steps=16,
