@@ -140,13 +140,13 @@ def problems_command(
     """A data set in our format."""
     from collections import Counter
 
-    from recode_rl import jsonl, problems
-    from recode_rl.problems.records import problem_to_record
+    from recode_rl import problems
+    from recode_rl.problems.records import write_problems
     from recode_rl.problems.splits import select
 
     loaded = problems.load(dataset, source)
     chosen = select(loaded, split)
-    jsonl.write(out, map(problem_to_record, chosen))
+    write_problems(out, chosen)
     kinds = dict(Counter(problem.tests.kind for problem in chosen))
     values = {"dataset": dataset, "problems": len(chosen), "left_out": len(loaded) - len(chosen), "kinds": kinds}
     _summary(as_json, f"{out}: {len(chosen)} problems of {dataset} ({kinds})", values)
@@ -251,9 +251,9 @@ def eval_command(
     as_json: JsonOption = False,
 ) -> None:
     """Sample, grade and report pass@k, by difficulty, with intervals."""
-    from recode_rl.evals.run import Evaluation, evaluate, write_problems
+    from recode_rl.evals.run import Evaluation, evaluate
     from recode_rl.grading import Grader
-    from recode_rl.problems.records import load_problems
+    from recode_rl.problems.records import load_problems, write_problems
     from recode_rl.sampling import LocalModel, SamplingSettings
 
     if (model is None) == (samples is None):

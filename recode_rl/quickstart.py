@@ -6,6 +6,7 @@ where it was stopped, so the same command after a Ctrl-C or a kill at any moment
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from recode_rl.evals.run import Evaluation, evaluate
 from recode_rl.grading import Grader
 from recode_rl.policy import sft, trl
 from recode_rl.problems import starter
-from recode_rl.problems.records import problem_to_record
+from recode_rl.problems.records import write_problems
 from recode_rl.problems.splits import select, split_by_id
 from recode_rl.progress import clock, say
 from recode_rl.reward_model import evaluate as reward_model_evaluation
@@ -186,22 +187,8 @@ def _record_stage(run: Run, name: str, seconds: float) -> None:
 
 def _corpus(run: Run) -> None:
     problems = starter.load()
-    jsonl.write(run.out / "problems.jsonl", map(problem_to_record, problems))
-    jsonl.write(
-        run.out / "variants.jsonl",
-        (
-            {
-                "problem_id": v.problem_id,
-                "variant": v.variant,
-                "reasoning": v.reasoning,
-                "methods": list(v.methods),
-                "explanation": v.explanation,
-                "generator": v.generator,
-                "prompt_version": v.prompt_version,
-            }
-            for v in starter.variants()
-        ),
-    )
+    write_problems(run.out / "problems.jsonl", problems)
+    jsonl.write(run.out / "variants.jsonl", map(dataclasses.asdict, starter.variants()))
     count = write_pairs(run.out / "pairs.jsonl", run.pairs("all"))
     held_out = len(select(problems, "held_out"))
     say(f"    {len(problems)} problems ({held_out} held out), {count} pairs")

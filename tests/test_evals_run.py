@@ -11,10 +11,10 @@ import pytest
 
 from recode_rl import jsonl
 from recode_rl.errors import ConfigError, DataError, InfrastructureError, SandboxError
-from recode_rl.evals.run import Evaluation, evaluate, write_problems
+from recode_rl.evals.run import Evaluation, evaluate
 from recode_rl.grading import Grader
 from recode_rl.problems import starter
-from recode_rl.problems.records import load_problems
+from recode_rl.problems.records import load_problems, write_problems
 from recode_rl.sampling import LocalModel, SamplingSettings
 from recode_rl.types import Problem
 from recode_rl.types import Tests as Given

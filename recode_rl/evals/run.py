@@ -15,7 +15,6 @@ from recode_rl.errors import ConfigError, DataError, InfrastructureError
 from recode_rl.evals import grading
 from recode_rl.evals.grading import Graded
 from recode_rl.grading import Grader
-from recode_rl.problems.records import problem_to_record
 from recode_rl.reward import Scored, Scorer, find_rule
 from recode_rl.sampling import LocalModel, SamplingSettings, load_samples, sample
 from recode_rl.statistics import Interval, mean_interval, pass_at_k
@@ -177,8 +176,3 @@ def _interval(values: Sequence[float], clusters: Sequence[str]) -> list[float] |
         return None
     interval = mean_interval(values, clusters=clusters)
     return [interval.low, interval.high]
-
-
-def write_problems(path: Path, problems: Sequence[Problem]) -> None:
-    """problems.jsonl beside the results, so that a run can be read on its own."""
-    jsonl.write(path, map(problem_to_record, problems))

@@ -15,7 +15,7 @@ from recode_rl.errors import DataError, ModelError
 from recode_rl.extras import need, quiet_transformers
 from recode_rl.grading import Grader
 from recode_rl.policy import rewards
-from recode_rl.problems.records import problem_to_record
+from recode_rl.problems.records import write_problems
 from recode_rl.problems.splits import select
 from recode_rl.progress import say
 from recode_rl.reward import Reward
@@ -107,7 +107,7 @@ def _run(config: TrainConfig, tokenizer: Any, selected: Selected, reward: Reward
     model = models.load_causal(config.model, training.model_dtype(grpo.precision))
     training.begin(_work(config), config.model_dump(mode="json"))
     if not (out / "problems.jsonl").exists():
-        jsonl.write(out / "problems.jsonl", map(problem_to_record, [*selected.train, *selected.held_out]))
+        write_problems(out / "problems.jsonl", [*selected.train, *selected.held_out])
     done = training.resumed_step(_work(config)) // grpo.updates_per_batch
     for name in ("metrics.jsonl", "completions.jsonl"):
         training.truncate_metrics(out / name, done)

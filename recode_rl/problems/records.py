@@ -6,7 +6,7 @@ import base64
 import binascii
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ _PROBLEM_KEYS = {"id", "source", "prompt", "starter_code", "difficulty", "date",
 def load_problems(path: Path | str) -> list[Problem]:
     """Read problems.jsonl; DataError names file, line and fix; ids must be unique."""
     return jsonl.load_unique(path, problem_from_record, "problem", lambda problem: problem.id)
+
+
+def write_problems(path: Path | str, problems: Iterable[Problem]) -> int:
+    """Replace problems.jsonl in one rename; returns the number of problems."""
+    return jsonl.write(path, map(problem_to_record, problems))
 
 
 def problem_from_record(record: dict[str, Any]) -> Problem:
