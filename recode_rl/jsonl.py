@@ -139,12 +139,17 @@ def write(path: Path | str, records: Iterable[dict[str, Any]]) -> int:
 
 def write_text(path: Path | str, text: str) -> None:
     """Replace a text file in one rename."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Replace a file in one rename."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         Path(scratch).chmod(0o644)
         Path(scratch).replace(path)
     except BaseException:

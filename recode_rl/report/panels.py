@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from recode_rl import jsonl
 from recode_rl.report import drawing, plots, words
 from recode_rl.report.drawing import RUN_COLOURS, Panel
 from recode_rl.report.plots import Scale, Unit
@@ -133,20 +132,7 @@ def figure_png(run: Path, out: Path) -> None:
     panels = main_panels(read_run(run))
     if not panels:
         raise DataError(f"{run}: nothing to draw; expected metrics.jsonl or eval/LABEL/results.json in the run folder")
-    _replace(out, drawing.png(panels, columns=min(3, len(panels))))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(scratch).chmod(0o644)
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
+    jsonl.write_bytes(out, drawing.png(panels, columns=min(3, len(panels))))
 
 
 def run_colour(place: int) -> str:
