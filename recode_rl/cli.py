@@ -341,7 +341,7 @@ def score(
     as_json: JsonOption = False,
 ) -> None:
     """Process rewards in [0, 1] of both sides of every pair."""
-    from recode_rl.crpl.pairs import load_pairs
+    from recode_rl.pairs import load_pairs
     from recode_rl.reward_model.evaluate import score_pairs
     from recode_rl.scorer import RewardModelScorer
 

@@ -25,10 +25,10 @@ from recode_rl.config import (
     SftConfig,
     TrainConfig,
 )
-from recode_rl.crpl.pairs import make_pairs, write_pairs
 from recode_rl.errors import ConfigError
 from recode_rl.evals.run import Evaluation, evaluate
 from recode_rl.grading import Grader
+from recode_rl.pairs import make_pairs, write_pairs
 from recode_rl.policy import sft, trl
 from recode_rl.problems import starter
 from recode_rl.problems.records import write_problems

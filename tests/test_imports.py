@@ -35,6 +35,8 @@ FLOORS = {
     "grading": 3,
     "scorer": 3,
     "sampling": 3,
+    "chat": 2,
+    "pairs": 3,
     "problems": 3,
     "reward": 4,
     "crpl": 5,
@@ -54,10 +56,6 @@ STAGES = {"crpl", "reward_model", "policy", "lcb_rb", "evals", "report"}
 ALLOWED = {
     ("config", "reward"): "recipes are refused where the rule has no such name; reward is arithmetic over types, and "
     "imports nothing but types, errors and completion",
-    (
-        "reward_model/stage",
-        "crpl",
-    ): "pairs.jsonl and the pairs of the starter corpus are read by the one reader of pairs",
 }
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from recode_rl import jsonl
 from recode_rl.config import RewardModelConfig
-from recode_rl.crpl.pairs import write_pairs
 from recode_rl.errors import ConfigError, DataError, InfrastructureError
+from recode_rl.pairs import write_pairs
 from recode_rl.problems.splits import fold_of
 from recode_rl.reward_model import evaluate
 from recode_rl.reward_model.evaluate import PairScores, cross_validate, score_pairs, summarise

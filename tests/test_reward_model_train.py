@@ -288,7 +288,7 @@ def test_a_reward_model_that_is_done_is_left_alone(config: RewardModelConfig) ->
 
 
 def test_the_command_says_what_it_trained_on(config: RewardModelConfig, tmp_path: Path) -> None:
-    from recode_rl.crpl.pairs import write_pairs
+    from recode_rl.pairs import write_pairs
 
     write_pairs(tmp_path / "pairs.jsonl", separable(6))
     values = train_from_config(changed(config, pairs=tmp_path / "pairs.jsonl", split="all", epochs=1))

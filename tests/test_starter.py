@@ -8,8 +8,8 @@ from statistics import fmean
 
 import pytest
 
-from recode_rl.crpl.pairs import make_pairs
 from recode_rl.grading import Grader
+from recode_rl.pairs import make_pairs
 from recode_rl.problems import starter
 from recode_rl.problems.splits import select, split_by_id
 from recode_rl.reward_model.baselines import run_baselines

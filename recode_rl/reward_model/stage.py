@@ -7,8 +7,8 @@ from typing import Any
 
 from recode_rl import jsonl
 from recode_rl.config import RewardModelConfig
-from recode_rl.crpl.pairs import load_pairs, make_pairs
 from recode_rl.errors import ConfigError
+from recode_rl.pairs import load_pairs, make_pairs
 from recode_rl.problems import starter
 from recode_rl.problems.splits import split_by_id
 from recode_rl.reward_model.baselines import run_baselines

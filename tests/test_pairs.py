@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from recode_rl.crpl.pairs import load_pairs, make_pairs, pair_from_record, write_pairs
 from recode_rl.errors import DataError
+from recode_rl.pairs import load_pairs, make_pairs, pair_from_record, write_pairs
 from recode_rl.types import Problem, Quality, Variant
 from recode_rl.types import Tests as ProblemTests
 
@@ -65,6 +65,30 @@ def test_empty_sides_are_refused_and_counted() -> None:
     made = make_pairs([problem()], [THREE[0], THREE[2], variant("base", "  \n")])
     assert [pair.kind for pair in made.pairs] == ["opt_deg"]
     assert sum(made.refused.values()) == 2
+
+
+def test_one_base_reasoning_meets_every_variant_made_of_it() -> None:
+    more = [variant("optimized", "the best plan", "focus"), variant("degraded", "another wrong plan", "incomplete")]
+    made = make_pairs([problem()], [*THREE, *more])
+    assert not made.refused
+    assert {pair.id: (pair.chosen, pair.rejected) for pair in made.pairs} == {
+        "p/opt_deg": ("a better plan", "wrong plan"),
+        "p/opt_deg/2": ("the best plan", "another wrong plan"),
+        "p/opt_ori": ("a better plan", "a plan"),
+        "p/opt_ori/2": ("the best plan", "a plan"),
+        "p/ori_deg": ("a plan", "wrong plan"),
+        "p/ori_deg/2": ("a plan", "another wrong plan"),
+    }
+
+
+def test_sets_of_variants_are_paired_in_their_order() -> None:
+    second = [variant("base", "notes"), variant("optimized", "good notes"), variant("degraded", "bad notes")]
+    made = make_pairs([problem()], [*THREE, *second])
+    assert {pair.id: (pair.chosen, pair.rejected) for pair in made.pairs if pair.id.endswith("/2")} == {
+        "p/opt_deg/2": ("good notes", "bad notes"),
+        "p/opt_ori/2": ("good notes", "notes"),
+        "p/ori_deg/2": ("notes", "bad notes"),
+    }
 
 
 def test_pairs_never_mix_problems() -> None:

@@ -1,7 +1,9 @@
 """Variants → preference pairs, and pairs.jsonl.
 
 A problem with reasonings t (base), t⁺ (optimized) and t⁻ (degraded) gives three pairs, the better one first:
-opt_deg (t⁺, t⁻), opt_ori (t⁺, t), ori_deg (t, t⁻).
+opt_deg (t⁺, t⁻), opt_ori (t⁺, t), ori_deg (t, t⁻). Where a problem has several variants of a quality, the first goes
+with the first, the second with the second, and the last of the shorter list with all that are left: one base reasoning
+meets every optimized and every degraded one.
 """
 
 from __future__ import annotations
@@ -35,34 +37,39 @@ class PairSet:
 def make_pairs(problems: Iterable[Problem], variants: Iterable[Variant]) -> PairSet:
     """Every pair that the variants of a problem allow; equal or empty sides are refused and counted."""
     problems = list(problems)
-    known = {problem.id for problem in problems}
-    by_problem: dict[str, dict[Quality, Variant]] = {}
+    by_problem: dict[str, dict[Quality, list[Variant]]] = {problem.id: {} for problem in problems}
     pairs: list[PreferencePair] = []
     refused: Counter[str] = Counter()
     for variant in variants:
-        if variant.problem_id not in known:
+        if variant.problem_id not in by_problem:
             refused["variant of an unknown problem"] += 1
-        elif variant.variant in by_problem.setdefault(variant.problem_id, {}):
-            refused["second variant of the same quality"] += 1
         else:
-            by_problem[variant.problem_id][variant.variant] = variant
+            by_problem[variant.problem_id].setdefault(variant.variant, []).append(variant)
     for problem in problems:
-        found = by_problem.get(problem.id, {})
+        found = by_problem[problem.id]
         for kind, (better, worse) in _KINDS.items():
             if better not in found or worse not in found:
                 refused[f"{kind}: variant missing"] += 1
-            elif not found[better].reasoning.strip() or not found[worse].reasoning.strip():
-                refused[f"{kind}: empty side"] += 1
-            elif found[better].reasoning.strip() == found[worse].reasoning.strip():
-                refused[f"{kind}: equal sides"] += 1
-            else:
-                pairs.append(_pair(problem, kind, found[better], found[worse]))
+                continue
+            for number, (chosen, rejected) in enumerate(_aligned(found[better], found[worse])):
+                if not chosen.reasoning.strip() or not rejected.reasoning.strip():
+                    refused[f"{kind}: empty side"] += 1
+                elif chosen.reasoning.strip() == rejected.reasoning.strip():
+                    refused[f"{kind}: equal sides"] += 1
+                else:
+                    pairs.append(_pair(problem, kind, number, chosen, rejected))
     return PairSet(pairs, refused)
 
 
-def _pair(problem: Problem, kind: PairKind, chosen: Variant, rejected: Variant) -> PreferencePair:
+def _aligned(better: Sequence[Variant], worse: Sequence[Variant]) -> list[tuple[Variant, Variant]]:
+    """The first with the first and so on; the last one of the shorter list stands in for those it lacks."""
+    count = max(len(better), len(worse))
+    return [(better[min(i, len(better) - 1)], worse[min(i, len(worse) - 1)]) for i in range(count)]
+
+
+def _pair(problem: Problem, kind: PairKind, number: int, chosen: Variant, rejected: Variant) -> PreferencePair:
     return PreferencePair(
-        id=f"{problem.id}/{kind}",
+        id=f"{problem.id}/{kind}" + (f"/{number + 1}" if number else ""),
         problem_id=problem.id,
         problem=problem.prompt,
         chosen=chosen.reasoning,
