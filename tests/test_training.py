@@ -321,3 +321,42 @@ def test_nothing_is_reported_anywhere_unless_asked(tmp_path: Path) -> None:
     tracked = training.common_arguments(tmp_path, precision="bf16-autocast", seed=3, track=("tensorboard",))
     assert tracked["report_to"] == ["tensorboard"]
     assert tracked["bf16"] is True
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on GPUs the engine does this by itself")
+def test_a_lean_head_scores_the_labelled_positions_alone_and_alike(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import trl.kernels.chunked_logprob as kernel
+    import trl.trainer.utils as head
+
+    monkeypatch.setattr(head, "_use_triton", kernel._use_triton)  # an earlier training may have made it lean
+    for name in ("_CHUNKED_LOGPROB_CHUNK_SIZE", "_ChunkedLogProbFunction"):
+        monkeypatch.setattr(head, name, getattr(head, name))  # put back afterwards
+    scored: list[int] = []
+
+    class Counting(head._ChunkedLogProbFunction):  # type: ignore[name-defined,misc]
+        @staticmethod
+        def forward(ctx: Any, hidden: Any, *args: Any) -> Any:
+            scored.append(len(hidden))
+            return head_forward(ctx, hidden, *args)
+
+    head_forward = head._ChunkedLogProbFunction.forward
+    head._ChunkedLogProbFunction = Counting
+    ids = torch.arange(2 * 40).reshape(2, 40) % 300 + 10
+    labels = ids.masked_fill(torch.arange(40) < 30, -100)
+    labels[1, 35:] = -100
+
+    def run() -> tuple[Any, Any]:
+        model = models.load_causal(str(tiny))
+        head.add_fused_lm_head(model, outputs=("log_probs", "entropy"))
+        found = model(input_ids=ids, labels=labels, fused_lm_head=True)
+        found.loss.backward()
+        return found, {name: value.grad for name, value in model.named_parameters()}
+
+    whole, gradients = run()
+    training.lean_head()
+    head._CHUNKED_LOGPROB_CHUNK_SIZE = 256  # several slices of so small a vocabulary
+    lean, lean_gradients = run()
+    assert scored == [2 * 39, 10 + 5]
+    assert torch.allclose(whole.log_probs, lean.log_probs, atol=1e-5)
+    assert torch.allclose(whole.entropy * whole.label_mask, lean.entropy, atol=1e-5)
+    assert all(torch.allclose(gradients[name], lean_gradients[name], atol=1e-5) for name in gradients)
