@@ -20,7 +20,7 @@ from recode_rl.extras import need, says_disk_full
 from recode_rl.progress import Progress
 
 _COMPLETE = "complete"
-_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _TRIM_BYTES = 2**31 - 1
 _VOCABULARY_SLICE = 4096
 
@@ -48,6 +48,28 @@ def common_arguments(folder: Path, *, precision: Precision, seed: int, track: tu
     }
 
 
+def processes() -> int:
+    """How many processes train together; 1 unless a launcher (`accelerate launch`, `torchrun`) started several."""
+    return int(_state().num_processes)
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files and shows progress."""
+    return bool(_state().is_main_process)
+
+
+def once(action: Callable[[], object]) -> None:
+    """Do something in the first process alone, while the others wait."""
+    if is_first():
+        action()
+    _state().wait_for_everyone()
+
+
+def _state() -> Any:
+    torch = need("torch", "train")
+    return need("accelerate", "train").PartialState(cpu=not torch.cuda.is_available())
+
+
 def model_dtype(precision: Precision) -> str:
     """The dtype a model is loaded in: with "bf16-master" it computes in bf16 and the optimizer holds fp32 weights."""
     return "bfloat16" if precision == "bf16-master" else "float32"
@@ -73,20 +95,22 @@ def master_adamw(parameters: Iterable[Any], *, lr: float, weight_decay: float) -
     class MasterAdamW(torch.optim.AdamW):  # type: ignore[misc,name-defined]  # torch is imported when it is needed
         def step(self, closure: Callable[[], float] | None = None) -> Any:
             for group in self.param_groups:
-                parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-                if parameters:
-                    self._update(parameters, group)
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        self._update(parameter, self._state_of(parameter), group)
 
-        def _update(self, parameters: list[Any], group: dict[str, Any]) -> None:
-            """One AdamW update of the master copies, by torch's own fused implementation, and its rounded image."""
-            states = [self._state_of(parameter) for parameter in parameters]
+        def _update(self, parameter: Any, state: dict[str, Any], group: dict[str, Any]) -> None:
+            """One AdamW update of the master copy, by torch's own fused implementation, and its rounded image.
+
+            One parameter at a time: the fp32 copies of all gradients together would be as large as the model.
+            """
             functional.adamw(
-                [state["master"] for state in states],
-                [parameter.grad.float() for parameter in parameters],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
+                [state["master"]],
+                [parameter.grad.float()],
+                [state["exp_avg"]],
+                [state["exp_avg_sq"]],
                 [],
-                [state["step"] for state in states],
+                [state["step"]],
                 fused=True,
                 amsgrad=False,
                 beta1=group["betas"][0],
@@ -96,8 +120,7 @@ def master_adamw(parameters: Iterable[Any], *, lr: float, weight_decay: float) -
                 eps=group["eps"],
                 maximize=False,
             )
-            for parameter, state in zip(parameters, states, strict=True):
-                parameter.data.copy_(state["master"])
+            parameter.data.copy_(state["master"])
 
         def _state_of(self, parameter: Any) -> dict[str, Any]:
             state: dict[str, Any] = self.state[parameter]
@@ -184,17 +207,26 @@ def _comparable(value: Any) -> Any:
 class Result:
     """What is kept beside a trained model: its stage, its config, and the counts for the manifest.
 
-    `work` is the folder of the training; its metrics.jsonl comes along where there is one.
+    `work` is the folder of the training; its metrics.jsonl comes along where there is one. `describe` may put more
+    into the folder, such as a model card, once the manifest is there.
     """
 
     stage: str
     config: Any
     work: Path
     facts: dict[str, Any]
+    describe: Callable[[Path], object] | None = None
 
 
-def save_result(model: Any, tokenizer: Any, out: Path, result: Result) -> None:
-    """Leave the model folder with its manifest and metrics in one rename, then remove the training's own files."""
+def save_result(model: Any, tokenizer: Any, out: Path, result: Result, trainer: Any = None) -> None:
+    """Leave the model folder with its manifest and metrics in one rename, then remove the training's own files.
+
+    With `trainer`, weights that are spread over several processes are gathered first.
+    """
+    state = None
+    if trainer is not None and processes() > 1:
+        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
 
     def complete(folder: Path) -> None:
         metrics = result.work / "metrics.jsonl"
@@ -203,20 +235,23 @@ def save_result(model: Any, tokenizer: Any, out: Path, result: Result) -> None:
         config = result.config.model_dump(mode="json")
         manifest = jsonl.manifest(result.stage, config, seed=result.config.seed, **result.facts)
         jsonl.write_json(folder / "manifest.json", manifest)
+        if result.describe is not None:
+            result.describe(folder)
 
-    models.save_whole(model, tokenizer, out, complete)
-    shutil.rmtree(result.work, ignore_errors=True)
+    def save() -> None:
+        models.save_whole(model, tokenizer, out, complete, state)
+        shutil.rmtree(result.work, ignore_errors=True)
+
+    once(save)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint under `folder` that was written to its end; unfinished ones are removed."""
-    found: list[tuple[int, Path]] = []
     for path in (folder / "checkpoints").glob("checkpoint-*"):
-        if (path / _COMPLETE).exists():
-            found.append((int(path.name.rsplit("-", 1)[1]), path))
-        else:
+        if is_first() and not (path / _COMPLETE).exists():
             shutil.rmtree(path)
-    return max(found)[1] if found else None
+    whole = [path for path in (folder / "checkpoints").glob("checkpoint-*") if (path / _COMPLETE).exists()]
+    return max(whole, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
 def truncate_metrics(path: Path, step: int) -> None:
@@ -246,16 +281,18 @@ def recorder(
     class Recorder(transformers.TrainerCallback):  # type: ignore[misc,name-defined]  # transformers is imported when it is needed
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             self.started = time.monotonic()
-            progress.__enter__()
+            if state.is_world_process_zero:
+                progress.__enter__()
 
         def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            progress.__exit__(None, None, None)
+            if state.is_world_process_zero:
+                progress.__exit__(None, None, None)
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
         ) -> None:
             known = {rename[key]: jsonl.finite(value) for key, value in (logs or {}).items() if key in rename}
-            if not known:
+            if not known or not state.is_world_process_zero:
                 return
             step = state.global_step // updates_per_step
             record = {"step": step, "time_s": round(time.monotonic() - self.started, 2), **known}
@@ -265,10 +302,12 @@ def recorder(
                 file.append(record)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step % updates_per_step == 0:
+            if state.global_step % updates_per_step == 0 and state.is_world_process_zero:
                 progress.advance(1)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if not state.is_world_process_zero:
+                return
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             (checkpoint / _COMPLETE).write_text("", encoding="utf-8")
 
@@ -280,15 +319,15 @@ def keep_freed_memory() -> None:
 
     A training step on a CPU makes and frees hundreds of tensors of some megabytes. By default each of them is mapped
     anew or makes the heap grow and shrink, and every page faults in again: up to half of the time of a step was spent
-    on that, and far more on virtual machines, where a fresh page may have to be found by the host. All blocks come
-    from one heap that does not shrink; it grows no larger than before as long as single blocks are small against the
-    whole (see `lean_head`). Without glibc nothing is done.
+    on that, and far more on virtual machines, where a fresh page may have to be found by the host. So blocks come from
+    one heap that does not shrink, but for those of 32 MiB and more (glibc's largest threshold), which would tear holes
+    into it; `lean_head` makes them few. Without glibc nothing is done.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
     mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
     mallopt(_M_ARENA_MAX, 1)
 
@@ -304,7 +343,7 @@ def lean_head() -> None:
     """
     if models.device() != "cpu":
         return
-    head = need("trl.trainer.utils", "train")
+    head: Any = need("trl.trainer.utils", "train")
     head._use_triton = lambda device: True  # asked there only for which positions to score
     head._CHUNKED_LOGPROB_CHUNK_SIZE = _VOCABULARY_SLICE
 
