@@ -104,6 +104,16 @@ class SftConfig(Strict):
         return self
 
 
+class LoraConfig(Strict):
+    """Low-rank adapters in place of all weights (peft); they are merged into the model that is kept."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the layers that get adapters; "all-linear" is every one but the head, which is trained whole."""
+
+
 class RewardModelConfig(Strict):
     """Bradley–Terry training of a reward model on pairs."""
 
@@ -113,15 +123,21 @@ class RewardModelConfig(Strict):
     """pairs.jsonl; None takes the pairs of the starter corpus."""
     split: Literal["train", "all"] | None = None
     """Whose pairs are used; None takes "train" for the starter corpus, and every problem of a file of your own."""
+    validation: Path | None = None
+    """Held-out pairs for early stopping; None holds out `validation_percent` of the problems."""
     kinds: tuple[PairKind, ...] = ("opt_deg", "opt_ori", "ori_deg")
     limit: int | None = Field(None, ge=1)
     """Use only this many pairs, drawn evenly over the kinds by `seed`."""
     epochs: float = Field(2.0, gt=0)
     learning_rate: float = Field(1e-6, gt=0)
     batch_size: int = Field(128, ge=1)
-    """Pairs per update."""
+    """Pairs per update, over all processes."""
     micro_batch: int = Field(8, ge=1)
-    """Pairs per forward pass."""
+    """Pairs per forward pass of one process."""
+    lora: LoraConfig | None = None
+    """Adapters in place of all weights; None trains all."""
+    activation_checkpointing: bool = False
+    """Compute activations twice to hold fewer of them: a third slower, for large models."""
     max_length: int = Field(1024, ge=16)
     """Tokens of a problem with a reasoning; longer reasonings lose their middle, and are counted."""
     layers: int | None = Field(None, ge=1)
@@ -129,6 +145,8 @@ class RewardModelConfig(Strict):
     center: float = Field(0.01, ge=0)
     """Weight of the term that keeps scores around zero, where the sigmoid is not saturated."""
     validation_percent: int = Field(10, ge=0, le=50)
+    evaluate_every: int | None = Field(None, ge=1)
+    """Updates between evaluations (and checkpoints); None evaluates after each epoch."""
     patience: int = Field(3, ge=1)
     """Evaluations without a better held-out loss before training stops."""
     precision: Precision = "bf16-autocast"

@@ -143,17 +143,24 @@ def import_gguf(gguf: Path, out: Path) -> Path:
     return out
 
 
-def save_whole(model: Any, tokenizer: Any, out: Path, complete: Callable[[Path], None] | None = None) -> None:
+def save_whole(
+    model: Any,
+    tokenizer: Any,
+    out: Path,
+    complete: Callable[[Path], None] | None = None,
+    state: dict[str, Any] | None = None,
+) -> None:
     """Write a checkpoint folder beside its place and move it there, so that a kill leaves no half of one.
 
-    `complete` may put further files into the folder before it is moved.
+    `complete` may put further files into the folder before it is moved. `state` are the weights, where the model holds
+    but a part of them.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     for stale in out.parent.glob(f".model-{out.name}-*"):  # of a save that was killed
         shutil.rmtree(stale)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".model-{out.name}-") as scratch:
         folder = Path(scratch) / "model"
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=state)
         tokenizer.save_pretrained(folder)
         if complete is not None:
             complete(folder)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from recode_rl import jsonl, models
-from recode_rl.config import RewardModelConfig
+from recode_rl.config import LoraConfig, RewardModelConfig
 from recode_rl.errors import ConfigError, DataError
 from recode_rl.problems.splits import fold_of
 from recode_rl.reward_model import train as stage
 from recode_rl.reward_model.evaluate import score_pairs
 from recode_rl.reward_model.stage import train_from_config, training_pairs
-from recode_rl.reward_model.train import encode_pairs, subsample, train
+from recode_rl.reward_model.train import collate, encode_pairs, subsample, train
 from recode_rl.scorer import RewardModelScorer
 from recode_rl.types import PreferencePair
 
@@ -324,3 +324,106 @@ def test_a_folder_of_something_else_is_not_written_over(config: RewardModelConfi
     with pytest.raises(ConfigError, match="there already, and not made by 'train-rm'"):
         train(changed(config, out=tiny), separable(4))
     assert models.load_causal(str(tiny)) is not None
+
+
+# -- the pairs of one problem, trained together ------------------------------------------------------------------------
+
+
+def triples(count: int) -> list[PreferencePair]:
+    """Three pairs a problem, over three reasonings."""
+    made = []
+    for n in range(count):
+        best, base, worst = (f"The {word} of a and b is {n}, a {word}." for word in ("sum", "total", "loop"))
+        sides = {"opt_deg": (best, worst), "opt_ori": (best, base), "ori_deg": (base, worst)}
+        made += [pair(n, *texts, kind) for kind, texts in sides.items()]
+    return made
+
+
+def test_a_reasoning_in_several_pairs_of_a_batch_is_one_row() -> None:
+    rows = [
+        {"chosen_ids": [[1, 2, 9], [1, 2, 9], [3, 9]], "rejected_ids": [[4, 4, 4, 9], [3, 9], [4, 4, 4, 9]]},
+        {"chosen_ids": [[5, 9]], "rejected_ids": [[3, 9]]},
+    ]
+    batch = collate(0, rows)
+    assert batch["input_ids"].tolist() == [[1, 2, 9, 0], [3, 9, 0, 0], [5, 9, 0, 0], [4, 4, 4, 9]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
+    chosen, rejected = batch["sides"].chunk(2)
+    assert (chosen.tolist(), rejected.tolist()) == ([0, 0, 1, 2], [3, 1, 3, 1])
+
+
+def test_pairs_trained_together_learn_what_they_learn_apart(config: RewardModelConfig) -> None:
+    seen: list[int] = []
+    together = changed(config, batch_size=9, micro_batch=9, epochs=3, learning_rate=1e-3)
+    apart = changed(together, micro_batch=1, out=config.out.with_name("apart"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "collate", lambda pad, rows: seen.append(len(rows)) or collate(pad, rows))
+        for each in (together, apart):
+            train(each, triples(3))
+    assert seen[:3] == [3, 3, 3] and set(seen[3:]) == {1}
+    for one, other in zip(metrics(together.out), metrics(apart.out), strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], abs=1e-5)
+    ours, theirs = weights(together.out), weights(apart.out)
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-4) for name in ours)
+
+
+# -- adapters, a held-out file, several processes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16-master"])
+def test_adapters_learn_and_are_merged_into_a_plain_folder(
+    config: RewardModelConfig, tiny: Path, precision: str
+) -> None:
+    config = changed(config, lora=LoraConfig(rank=4), epochs=8, learning_rate=1e-2, precision=precision)
+    train(config, separable(24))
+    assert accuracy(config.out, separable(40)[24:]) >= 0.9
+    assert not (config.out / "adapter_config.json").exists()
+    held = torch.bfloat16 if precision == "bf16-master" else torch.float32  # what the frozen weights are held in
+    base = {name: value.to(held).float() for name, value in models.load_causal(str(tiny)).state_dict().items()}
+    found = weights(config.out)
+    assert torch.equal(base["model.embed_tokens.weight"], found["model.embed_tokens.weight"])
+    name = "model.layers.0.mlp.up_proj.weight"
+    changes = torch.linalg.matrix_rank(found[name] - base[name], rtol=1e-3)
+    assert 1 <= changes <= 4
+
+
+def test_held_out_pairs_of_a_file_of_their_own_choose_the_checkpoint(config: RewardModelConfig) -> None:
+    config = changed(config, epochs=2, evaluate_every=2)
+    held_out = [pair(100 + n, "A sum.", "A loop.") for n in range(3)]
+    train(config, separable(12), validation=held_out)
+    manifest = jsonl.read_json(config.out / "manifest.json")
+    assert manifest["pairs"] == {"given": 12, "trained": 12, "validation": 3}
+    assert [line["step"] for line in metrics(config.out) if "eval_loss" in line] == [2, 4, 6]
+
+
+def test_the_folder_carries_a_model_card(config: RewardModelConfig, tiny: Path) -> None:
+    train(changed(config, epochs=2, evaluate_every=1), separable(9), validation=[pair(99, "A sum.", "A loop.")])
+    text = (config.out / "README.md").read_text()
+    assert "| pairs | 9 for training (opt_deg 3, opt_ori 3, ori_deg 3), 1 held out, 0 refused |" in text
+    best = min((line for line in metrics(config.out) if "eval_loss" in line), key=lambda line: line["eval_loss"])
+    assert f"checkpoint of step {best['step']}" in text and f"{best['eval_loss']:.4f}" in text
+    assert str(tiny.parent) not in text
+
+
+def test_two_processes_train_one_model(config: RewardModelConfig, tiny: Path, tmp_path: Path) -> None:
+    import os
+    import subprocess
+    import sys
+
+    from recode_rl.pairs import write_pairs
+
+    write_pairs(tmp_path / "pairs.jsonl", separable(12))
+    recipe = Path(__file__).parents[1] / "recipes" / "accelerate" / "cpu-2.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(recipe), "-m", "recode_rl"]
+    options = ["--base", str(tiny), "--pairs", str(tmp_path / "pairs.jsonl"), "--out", str(config.out)]
+    keys = ["epochs=2", "learning_rate=3e-3", "batch_size=4", "micro_batch=2", "max_length=128", "precision=fp32"]
+    (tmp_path / "recipe.toml").write_text("validation_percent = 0\n")
+    command = [*launch, "train-rm", str(tmp_path / "recipe.toml"), *[k.replace("=fp32", '="fp32"') for k in keys]]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, env=environment)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert [line["step"] for line in metrics(config.out)] == [1, 2, 3, 4, 5, 6]
+    assert jsonl.read_json(config.out / "manifest.json")["pairs"]["trained"] == 12
+    alone = changed(config, out=tmp_path / "alone", batch_size=4, micro_batch=4)
+    train(alone, separable(12))
+    assert metrics(config.out)[0]["loss"] == pytest.approx(metrics(alone.out)[0]["loss"], abs=0.05)
+    assert sorted(path.name for path in config.out.parent.iterdir() if path.name.startswith(".")) == []

@@ -228,14 +228,14 @@ def test_a_step_of_ours_is_a_generation_batch_and_other_names_are_left_out(tmp_p
     path = tmp_path / "metrics.jsonl"
     recorder = training.recorder(path, "t", 2, 0, {"loss": "loss", "kl": "kl"}, lambda step: {"ours": step}, 2)
     args = SimpleNamespace(output_dir=str(tmp_path / "checkpoints"))
-    recorder.on_train_begin(args, SimpleNamespace(global_step=0), None)
+    recorder.on_train_begin(args, SimpleNamespace(global_step=0, is_world_process_zero=True), None)
     for update in (1, 2, 3, 4):
-        state = SimpleNamespace(global_step=update)
+        state = SimpleNamespace(global_step=update, is_world_process_zero=True)
         recorder.on_step_end(args, state, None)
         if update % 2 == 0:
             recorder.on_log(args, state, None, logs={"loss": 0.5, "kl": float("nan"), "epoch": 1.0})
-    recorder.on_log(args, SimpleNamespace(global_step=4), None, logs={"train_runtime": 3.0})
-    recorder.on_train_end(args, SimpleNamespace(global_step=4), None)
+    recorder.on_log(args, SimpleNamespace(global_step=4, is_world_process_zero=True), None, logs={"train_runtime": 3.0})
+    recorder.on_train_end(args, SimpleNamespace(global_step=4, is_world_process_zero=True), None)
     records = [record for _, record in jsonl.read(path)]
     assert [{key: record[key] for key in ("step", "loss", "kl", "ours")} for record in records] == [
         {"step": 1, "loss": 0.5, "kl": None, "ours": 1},
@@ -248,7 +248,7 @@ def test_a_checkpoint_is_whole_once_the_engine_says_it_is_saved(tmp_path: Path) 
     path = checkpoint(tmp_path, 4, whole=False)
     args = SimpleNamespace(output_dir=str(tmp_path / "checkpoints"))
     recorder = training.recorder(tmp_path / "metrics.jsonl", "t", 4, 0, {})
-    recorder.on_save(args, SimpleNamespace(global_step=4), None)
+    recorder.on_save(args, SimpleNamespace(global_step=4, is_world_process_zero=True), None)
     assert training.last_checkpoint(tmp_path) == path
 
 
