@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -330,5 +330,5 @@ def _fields_at(kind: type[Strict], location: Sequence[int | str]) -> list[str]:
     """The field names of the config class that a location inside `kind` leads to."""
     current: Any = kind
     for part in location:
-        current = current.model_fields[str(part)].annotation
+        current = get_args(current)[0] if isinstance(part, int) else current.model_fields[part].annotation
     return list(current.model_fields)

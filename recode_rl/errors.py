@@ -6,8 +6,10 @@ ReCodeError                     anything we can explain in one sentence
 ├── MissingExtraError           an optional dependency that is not installed
 ├── ModelError                  a model folder or file that cannot be used
 ├── InfrastructureError         something of ours failed, not the program and not the policy
-│   └── SandboxError            a program could not be run or its outcome could not be learnt
+│   ├── SandboxError            a program could not be run or its outcome could not be learnt
+│   └── EndpointError           a server gave no answer that can be used
 └── Interrupted                 a stage was stopped and can be continued
+    └── BudgetSpent             the requests or tokens that were allowed are used up
 
 A verdict is about the program, an exception is about us. The command line prints the message of a ReCodeError as one
 sentence and exits with status 1; every other exception is a defect and keeps its traceback.
@@ -44,5 +46,17 @@ class SandboxError(InfrastructureError):
     """A program could not be run, or its outcome could not be learnt. Never a verdict."""
 
 
+class EndpointError(InfrastructureError):
+    """A server gave no answer that can be used; `overlong` says that what it was asked does not fit its model."""
+
+    def __init__(self, message: str, *, overlong: bool = False) -> None:
+        super().__init__(message)
+        self.overlong = overlong
+
+
 class Interrupted(ReCodeError):
     """A stage was stopped before it was complete; running the same command again continues it."""
+
+
+class BudgetSpent(Interrupted):
+    """The requests or tokens that were allowed are used up."""
