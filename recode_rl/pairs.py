@@ -83,7 +83,60 @@ def _pair(problem: Problem, kind: PairKind, number: int, chosen: Variant, reject
 
 def load_pairs(path: Path | str) -> list[PreferencePair]:
     """Read pairs.jsonl; equal or empty sides and ids that occur twice are errors that name the line."""
-    return jsonl.load_unique(path, pair_from_record, "pair", lambda pair: pair.id)
+    pairs: list[PreferencePair] = []
+    lines: dict[str, int] = {}
+    for number, record in jsonl.read(path):
+        try:
+            pair = pair_from_record(record)
+        except DataError as error:
+            raise DataError(f"{path}: line {number}: {error}") from None
+        if pair.id in lines:
+            first = lines[pair.id]
+            raise DataError(f"{path}: line {number}: pair id {pair.id!r} occurs twice (first in line {first})")
+        lines[pair.id] = number
+        pairs.append(pair)
+    if not pairs:
+        raise DataError(f"{path}: no pairs in it; expected one JSON object a line")
+    return pairs
+
+
+def refuse_overlap(
+    train: Sequence[PreferencePair],
+    held_out: Sequence[PreferencePair],
+    train_file: Path | str | None = None,
+    held_out_file: Path | str | None = None,
+) -> None:
+    """Refuse a split that has a problem on both sides, by its id or by its statement (white space aside).
+
+    Raises DataError with the problem, one pair of each side, and their lines where the files are given.
+    """
+    by_id = {pair.problem_id: pair for pair in reversed(train)}
+    by_text = {_squeezed(pair.problem): pair for pair in reversed(train)}
+    shared = [pair for pair in held_out if pair.problem_id in by_id or _squeezed(pair.problem) in by_text]
+    if not shared:
+        return
+    pair = shared[0]
+    other = by_id.get(pair.problem_id) or by_text[_squeezed(pair.problem)]
+    named = f"problem {pair.problem_id!r}"
+    if other.problem_id != pair.problem_id:
+        named += f" (with the statement of {other.problem_id!r})"
+    problems = len({pair.problem_id for pair in shared})
+    more = f", and so are {problems - 1} more" if problems > 1 else ""
+    raise DataError(
+        f"{named} is on both sides of the split: {_place(other, train_file, 'the training pairs')} and "
+        f"{_place(pair, held_out_file, 'the held-out pairs')}{more}; take each problem out of one side"
+    )
+
+
+def _place(pair: PreferencePair, path: Path | str | None, otherwise: str) -> str:
+    if path is None:
+        return f"pair {pair.id!r} of {otherwise}"
+    number = next((number for number, record in jsonl.read(path) if record.get("id") == pair.id), None)
+    return f"{path}: line {number} (pair {pair.id!r})"
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def pair_from_record(record: dict[str, Any]) -> PreferencePair:

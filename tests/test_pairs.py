@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from recode_rl.errors import DataError
-from recode_rl.pairs import load_pairs, make_pairs, pair_from_record, write_pairs
-from recode_rl.types import Problem, Quality, Variant
+from recode_rl.pairs import load_pairs, make_pairs, pair_from_record, refuse_overlap, write_pairs
+from recode_rl.types import PreferencePair, Problem, Quality, Variant
 from recode_rl.types import Tests as ProblemTests
 
 RECORD = {"id": "p/opt_deg", "problem_id": "p", "problem": "s", "chosen": "good", "rejected": "bad", "kind": "opt_deg"}
@@ -132,8 +132,38 @@ def test_a_bad_record_is_an_error_with_its_line(tmp_path: Path, change: dict[str
 def test_an_id_twice_and_an_empty_file_are_errors(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text((json.dumps(RECORD) + "\n") * 2)
-    with pytest.raises(DataError, match=r"'p/opt_deg' occurs twice"):
+    with pytest.raises(DataError, match=r"pairs\.jsonl: line 2: pair id 'p/opt_deg' occurs twice \(first in line 1\)"):
         load_pairs(path)
     path.write_text("\n")
     with pytest.raises(DataError, match=r"no pairs in it"):
         load_pairs(path)
+
+
+def pairs_of(*problems: str, statement: str = "statement of {}") -> list[PreferencePair]:
+    return [
+        PreferencePair(f"{name}/{kind}", name, statement.format(name), "good", "bad", kind)
+        for name in problems
+        for kind in ("opt_deg", "ori_deg")
+    ]
+
+
+def test_a_problem_on_both_sides_of_a_split_is_refused_by_name(tmp_path: Path) -> None:
+    train, held_out = pairs_of("p", "q", "r"), pairs_of("s", "q", "r")
+    refuse_overlap(train, pairs_of("s", "t"))
+    refuse_overlap(train, [])
+    named = "pair 'q/opt_deg' of the training pairs and pair 'q/opt_deg' of the held-out pairs, and so are 1 more"
+    with pytest.raises(DataError, match=f"problem 'q' is on both sides of the split: {named}; take each problem out"):
+        refuse_overlap(train, held_out)
+    files = tmp_path / "train.jsonl", tmp_path / "valid.jsonl"
+    write_pairs(files[0], train)
+    write_pairs(files[1], held_out)
+    files[1].write_text("\n" + files[1].read_text())
+    lines = r"train\.jsonl: line 3 \(pair 'q/opt_deg'\) and .*valid\.jsonl: line 4 \(pair 'q/opt_deg'\)"
+    with pytest.raises(DataError, match=lines):
+        refuse_overlap(train, held_out, *files)
+
+
+def test_a_statement_under_another_id_is_the_same_problem() -> None:
+    train, held_out = pairs_of("p", statement="Add  a and b."), pairs_of("q", statement="Add a\nand b.")
+    with pytest.raises(DataError, match=r"problem 'q' \(with the statement of 'p'\) is on both sides of the split"):
+        refuse_overlap(train, held_out)

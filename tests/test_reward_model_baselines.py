@@ -63,6 +63,12 @@ def test_length_is_counted_in_words_and_a_tie_is_half() -> None:
     assert scores["longer"] == [0.0, 1.0, 0.5]
 
 
+def test_length_in_characters_leaves_fewer_ties() -> None:
+    scores = run_baselines([pair(0, "aa b", "c d"), pair(1, "a", "b cc"), pair(2, "ab", "cd")])
+    assert scores["shorter_characters"] == [0.0, 1.0, 0.5]
+    assert scores["longer_characters"] == [1.0, 0.0, 0.5]
+
+
 def test_length_alone_is_found_by_the_regression_too() -> None:
     rng = random.Random(3)
     scores = run_baselines([pair(n, text(rng, 8), text(rng, 24)) for n in range(120)])
@@ -82,4 +88,10 @@ def test_scores_are_in_the_order_of_the_pairs_and_repeatable() -> None:
 
 
 def test_one_pair_leaves_nothing_to_learn_from() -> None:
-    assert run_baselines([pair(0, "a b", "c")]) == {"shorter": [0.0], "longer": [1.0], "ngrams": [0.5]}
+    assert run_baselines([pair(0, "a b", "c")]) == {
+        "shorter": [0.0],
+        "longer": [1.0],
+        "shorter_characters": [0.0],
+        "longer_characters": [1.0],
+        "ngrams": [0.5],
+    }

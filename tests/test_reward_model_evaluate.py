@@ -77,7 +77,7 @@ def test_a_summary_by_hand() -> None:
         "easy": (pytest.approx(2.5 / 3), 3),
         "hard": (0.0, 1),
     }
-    assert set(found["baselines"]) == {"shorter", "longer", "ngrams"}
+    assert set(found["baselines"]) == {"shorter", "longer", "shorter_characters", "longer_characters", "ngrams"}
     assert found["baselines"]["longer"]["accuracy"] == pytest.approx(4 / 5)
     assert found["baselines"]["shorter"]["accuracy"] == pytest.approx(1 / 5)
     best = found["baselines"][found["best_baseline"]]["accuracy"]
