@@ -72,7 +72,7 @@ SIZES = {
         prompts_per_step=4, group_size=4, updates_per_batch=2, eval_every=0, max_tokens=208,
     ),
     "medium": Size(
-        minutes="up to 150", problems=None, samples=8, sft_epochs=3, pairs=None, reward_epochs=1, steps=16,
+        minutes="up to 150", problems=None, samples=8, sft_epochs=3, pairs=600, reward_epochs=1, steps=16,
         prompts_per_step=4, group_size=8, updates_per_batch=2, eval_every=8, max_tokens=256,
     ),
 }  # fmt: skip
@@ -116,7 +116,7 @@ class Run:
 
     def pairs(self, split: str) -> list[PreferencePair]:
         """All pairs of the corpus, or those of the problems of one split."""
-        made = make_pairs(starter.load(), starter.variants())
+        made = make_pairs(starter.load("all"), starter.variants())
         return [p for p in made.pairs if split == "all" or split_by_id(p.problem_id) == split]
 
 
@@ -186,7 +186,7 @@ def _record_stage(run: Run, name: str, seconds: float) -> None:
 
 
 def _corpus(run: Run) -> None:
-    problems = starter.load()
+    problems = starter.load("all")
     write_problems(run.out / "problems.jsonl", problems)
     jsonl.write(run.out / "variants.jsonl", map(dataclasses.asdict, starter.variants()))
     count = write_pairs(run.out / "pairs.jsonl", run.pairs("all"))

@@ -109,7 +109,7 @@ def check_complete(out: Path, summary: dict[str, Any]) -> None:
     for folder in ("sft", "reward-model", "policy"):
         assert (out / folder / "model.safetensors").is_file()
     assert jsonl.read_json(out / "reward-model" / "evaluation.json")["n"] == SIZE.pairs
-    assert len(lines(out / "problems.jsonl")) == len(starter.load())
+    assert len(lines(out / "problems.jsonl")) == len(starter.load("all"))
 
     stages = jsonl.read_json(out / "manifest.json")["stages"]
     assert len(stages) == STAGES

@@ -174,7 +174,7 @@ def test_training_pairs_of_the_corpus_are_of_training_problems(config: RewardMod
     pairs = training_pairs(config)
     assert {split_by_id(p.problem_id) for p in pairs} == {"train"}
     assert len(training_pairs(changed(config, split="all"))) > len(pairs) > 200
-    assert {p.problem_id for p in training_pairs(changed(config, split="all"))} == {p.id for p in starter.load()}
+    assert {p.problem_id for p in training_pairs(changed(config, split="all"))} == {p.id for p in starter.load("all")}
 
 
 def test_kinds_that_are_not_wanted_are_left_out_and_none_left_is_one_sentence(config: RewardModelConfig) -> None:

@@ -13,24 +13,27 @@ from recode_rl.pairs import make_pairs
 from recode_rl.problems import starter
 from recode_rl.problems.splits import select, split_by_id
 from recode_rl.reward_model.baselines import run_baselines
-from recode_rl.types import DEGRADE_METHODS, OPTIMIZE_METHODS, Quality, Verdict
+from recode_rl.types import DEGRADE_METHODS, OPTIMIZE_METHODS, PreferencePair, Quality, Variant, Verdict
 
-ENTRIES = starter.entries()
+ENTRIES = starter.entries("all")
+TRIPLES = [(entry, triple) for entry in ENTRIES for triple in (entry.variants, *entry.styled.values())]
 QUALITIES: tuple[Quality, ...] = ("base", "optimized", "degraded")
 
 
-def words(entry: starter.StarterEntry, quality: Quality) -> int:
-    return len(entry.variants[quality].reasoning.split())
+def words(triple: dict[Quality, Variant], quality: Quality) -> int:
+    return len(triple[quality].reasoning.split())
 
 
 def test_there_are_enough_problems_of_both_kinds_and_all_difficulties() -> None:
-    assert len(ENTRIES) >= 120
-    kinds = Counter(entry.problem.tests.kind for entry in ENTRIES)
-    assert set(kinds) == {"calls", "stdio"}
-    assert kinds["calls"] / len(ENTRIES) == pytest.approx(2 / 3, abs=0.03)
-    difficulties = Counter(entry.problem.difficulty for entry in ENTRIES)
-    assert set(difficulties) == {"easy", "medium", "hard"}
-    assert min(difficulties.values()) >= 0.15 * len(ENTRIES)
+    core, harder = starter.entries("core"), starter.entries("harder")
+    assert len(core) >= 120 and len(core) + len(harder) == len(ENTRIES) >= 200
+    for part in (core, harder):
+        kinds = Counter(entry.problem.tests.kind for entry in part)
+        assert set(kinds) == {"calls", "stdio"}
+        assert kinds["calls"] / len(part) == pytest.approx(2 / 3, abs=0.03)
+        assert set(Counter(entry.problem.difficulty for entry in part)) == {"easy", "medium", "hard"}
+    assert min(Counter(entry.problem.difficulty for entry in core).values()) >= 0.15 * len(core)
+    assert sum(entry.problem.difficulty == "hard" for entry in harder) >= 0.5 * len(harder)
 
 
 def test_ids_are_unique_and_sorted() -> None:
@@ -51,44 +54,60 @@ def test_every_problem_has_six_different_cases() -> None:
 
 
 def test_both_splits_have_problems_of_every_difficulty() -> None:
-    problems = starter.load()
+    problems = starter.load("all")
     for split in ("train", "held_out"):
         chosen = select(problems, split)
         assert {problem.difficulty for problem in chosen} == {"easy", "medium", "hard"}
         assert all(split_by_id(problem.id) == split for problem in chosen)
 
 
-def test_the_three_reasonings_of_a_problem_differ() -> None:
+def test_every_problem_has_reasonings_in_three_styles() -> None:
     for entry in ENTRIES:
-        assert set(entry.variants) == set(QUALITIES)
-        texts = {entry.variants[quality].reasoning.strip() for quality in QUALITIES}
-        assert len(texts) == 3 and all(texts), entry.problem.id
-        assert all(entry.variants[quality].problem_id == entry.problem.id for quality in QUALITIES)
+        assert set(entry.styled) == {"steps", "notes"}, entry.problem.id
 
 
-def test_the_reasonings_of_a_problem_are_about_as_long() -> None:
+def test_the_reasonings_of_a_problem_differ() -> None:
     for entry in ENTRIES:
+        texts = [variant.reasoning.strip() for variant in starter.variants() if variant.problem_id == entry.problem.id]
+        assert len(set(texts)) == len(texts) and all(texts), entry.problem.id
+    for entry, triple in TRIPLES:
+        assert set(triple) == set(QUALITIES)
+        assert all(triple[quality].problem_id == entry.problem.id for quality in QUALITIES)
+
+
+def test_the_reasonings_of_a_triple_are_about_as_long() -> None:
+    for entry, triple in TRIPLES:
         for one, other in combinations(QUALITIES, 2):
-            assert 1 / 1.2 < words(entry, one) / words(entry, other) < 1.2, entry.problem.id
-    means = [fmean(words(entry, quality) for entry in ENTRIES) for quality in QUALITIES]
-    assert max(means) / min(means) < 1.03
+            assert 1 / 1.2 < words(triple, one) / words(triple, other) < 1.2, entry.problem.id
+    for triples in by_style().values():
+        means = [fmean(words(triple, quality) for triple in triples) for quality in QUALITIES]
+        assert max(means) / min(means) < 1.03
 
 
 def test_no_quality_is_always_the_longest() -> None:
-    longest = Counter(max(QUALITIES, key=lambda quality: words(entry, quality)) for entry in ENTRIES)
-    assert max(longest.values()) <= 0.5 * len(ENTRIES)
+    for triples in by_style().values():
+        longest = Counter(max(QUALITIES, key=lambda quality: words(triple, quality)) for triple in triples)
+        assert max(longest.values()) <= 0.5 * len(triples)
+
+
+def by_style() -> dict[str, list[dict[Quality, Variant]]]:
+    found: dict[str, list[dict[Quality, Variant]]] = {}
+    for _, triple in TRIPLES:
+        found.setdefault(triple["base"].generator, []).append(triple)
+    return found
 
 
 def test_the_methods_are_known_and_all_of_them_are_used() -> None:
-    degraded = Counter(method for entry in ENTRIES for method in entry.variants["degraded"].methods)
-    optimized = Counter(method for entry in ENTRIES for method in entry.variants["optimized"].methods)
+    degraded = Counter(method for _, triple in TRIPLES for method in triple["degraded"].methods)
+    optimized = Counter(method for _, triple in TRIPLES for method in triple["optimized"].methods)
     assert set(degraded) == set(DEGRADE_METHODS)
     assert set(optimized) == set(OPTIMIZE_METHODS)
-    assert min(degraded.values()) >= 0.1 * len(ENTRIES)
-    for entry in ENTRIES:
-        assert entry.variants["base"].methods == ()
-        assert len(entry.variants["degraded"].methods) == 1
-        assert entry.variants["optimized"].methods
+    assert min(degraded.values()) >= 0.15 * len(TRIPLES)
+    assert max(degraded.values()) <= 0.25 * len(TRIPLES)
+    for _, triple in TRIPLES:
+        assert triple["base"].methods == ()
+        assert len(triple["degraded"].methods) == 1
+        assert triple["optimized"].methods
 
 
 def test_reasonings_hold_no_code_blocks_and_none_of_the_tags() -> None:
@@ -96,16 +115,21 @@ def test_reasonings_hold_no_code_blocks_and_none_of_the_tags() -> None:
         assert not any(mark in variant.reasoning for mark in ("```", "<think>", "<answer>")), variant.problem_id
 
 
-def test_every_problem_gives_three_pairs() -> None:
-    made = make_pairs(starter.load(), starter.variants())
-    assert len(made.pairs) == 3 * len(ENTRIES)
+def pairs(part: starter.Part = "all") -> list[PreferencePair]:
+    made = make_pairs(starter.load(part), starter.variants(part))
     assert not made.refused
+    return made.pairs
 
 
-def test_baselines_that_do_not_read_the_problem_find_little() -> None:
+def test_every_triple_gives_three_pairs() -> None:
+    assert len(pairs()) == 3 * len(TRIPLES)
+
+
+@pytest.mark.parametrize("part", ["all", "harder"])
+def test_baselines_that_do_not_read_the_problem_find_little(part: starter.Part) -> None:
     pytest.importorskip("sklearn", reason="the n-gram baseline needs the train extra")
-    scores = run_baselines(make_pairs(starter.load(), starter.variants()).pairs)
-    assert max(fmean(values) for values in scores.values()) <= 0.6
+    scores = {name: fmean(values) for name, values in run_baselines(pairs(part)).items()}
+    assert max(scores.values()) <= 0.58, scores
 
 
 def test_every_reference_passes(grader: Grader) -> None:

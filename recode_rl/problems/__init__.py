@@ -150,10 +150,10 @@ def write(dataset: str, path: Path | str | None, split: str, out: Path) -> dict[
     return counts
 
 
-def _starter(path: Path | None) -> Loaded:
+def _starter(part: starter.Part, path: Path | None) -> Loaded:
     if path is not None:
         raise ConfigError(f"data set 'starter' is part of the package; leave out the path {str(path)!r}")
-    return Loaded(starter.load())
+    return Loaded(starter.load(part))
 
 
 def _file(path: Path | None) -> Loaded:
@@ -298,7 +298,8 @@ def _kept(problems: Iterable[Problem | None]) -> list[Problem]:
 
 
 DATASETS: dict[str, Loader] = {
-    "starter": _starter,
+    "starter": partial(_starter, "core"),
+    "starter-harder": partial(_starter, "harder"),
     **{name: partial(_load, name) for name in _ORIGINS},
     "file": _file,
 }
