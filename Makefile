@@ -13,7 +13,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,report,remote,track,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,report,remote,serve,track,dev]"
 	touch $@
 
 run: install

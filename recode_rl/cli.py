@@ -28,6 +28,12 @@ app.add_typer(models_app, name="models")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")]
 ProblemsOption = Annotated[Path, typer.Option("--problems", help="problems.jsonl")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Programs at a time; default: one per core.")]
+LengthOption = Annotated[
+    int | None, typer.Option(min=16, help="Tokens of a problem with a reasoning; default: 1024, or what it takes.")
+]
+TemplateOption = Annotated[
+    Literal["auto", "recode", "chat"], typer.Option(help="auto: chat for classifiers that train-rm did not make.")
+]
 
 
 STOPPED = 130
@@ -135,7 +141,7 @@ def problems_command(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="starter, humaneval, humaneval+, mbpp, mbpp-full, mbpp+, livecodebench, bigcodebench, "
+            help="starter, starter-harder, humaneval, humaneval+, mbpp, mbpp-full, mbpp+, livecodebench, bigcodebench, "
             "bigcodebench-hard, apps, taco, code-contests, deepcoder, leetcode, quixbugs, humanevalpack or file"
         ),
     ],
@@ -290,6 +296,37 @@ def eval_command(
 
 
 @app.command(
+    epilog="Examples: recode-rl synth --problems p.jsonl --endpoint http://localhost:8080/v1 --model M --out runs/s | "
+    "recode-rl synth --endpoint http://a:8000/v1 --model A --endpoint http://b:8000/v1 --model B --out runs/two"
+)
+def synth(
+    recipe: Annotated[Path | None, typer.Argument(help="TOML recipe")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value")] = None,
+    problems: Annotated[Path | None, typer.Option(help="problems.jsonl; default: the starter corpus.")] = None,
+    endpoint: Annotated[list[str] | None, typer.Option(help="OpenAI-compatible url; several are possible.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Model name; one for each endpoint.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of variants.jsonl and pairs.jsonl.")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="Folder with prompts of your own.")] = None,
+    variants: Annotated[int | None, typer.Option(min=1, help="Optimized and degraded ones a problem.")] = None,
+    max_requests: Annotated[int | None, typer.Option(min=1, help="Stop after so many requests.")] = None,
+    max_total_tokens: Annotated[int | None, typer.Option(min=1, help="Stop before more tokens are used.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: 0.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """CRPL: base, optimized and degraded reasonings by a generator, and the pairs they make."""
+    from recode_rl.crpl.config import synth_config
+    from recode_rl.crpl.synthesis import synthesise
+
+    options = {"problems": problems, "out": out, "prompts": prompts, "variants": variants, "seed": seed}
+    options |= {"max_requests": max_requests, "max_total_tokens": max_total_tokens}
+    values = synthesise(synth_config(recipe, overrides or [], options, endpoint or [], model or []))
+    made, refused = sum(values["variants"].values()), sum(values["refused"].values())
+    _summary(as_json, f"{values['out']}: {made} variants, {values['pairs']} pairs, {refused} replies refused", values)
+    if not values["complete"]:
+        _fail(values["stopped"], 1)
+
+
+@app.command(
     "train-rm", epilog="Example: recode-rl train-rm --pairs pairs.jsonl --base smollm2-135m --out reward-model"
 )
 def train_rm(
@@ -311,45 +348,80 @@ def train_rm(
 
 
 @app.command(
-    "eval-rm", epilog="Example: recode-rl eval-rm --model runs/quickstart/reward-model --pairs pairs.jsonl --json"
+    "eval-rm",
+    epilog="Examples: recode-rl eval-rm --model runs/quickstart/reward-model --pairs pairs.jsonl --json | recode-rl "
+    "eval-rm --model judge:NAME --endpoint http://HOST:8000/v1 --judge pair --pairs pairs.jsonl --out judged.jsonl",
 )
 def eval_rm(
-    model: Annotated[str, typer.Option(help="Folder, hub id, or baseline:length|longer|ngrams.")],
+    model: Annotated[
+        str, typer.Option(help="Folder, hub id, serve-rm URL, score:MODEL, judge:MODEL, baseline:NAME or scores.jsonl.")
+    ],
     pairs: Annotated[Path, typer.Option(help="pairs.jsonl")],
     out: Annotated[Path | None, typer.Option(help="scores.jsonl to write; what is there is kept.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=16, help="Default: 1024, or what the model takes.")] = None,
+    compare: Annotated[str | None, typer.Option(help="A second model, in the same forms: paired comparison.")] = None,
+    template: TemplateOption = "auto",
+    endpoint: Annotated[str | None, typer.Option(help="Where the judge is (OpenAI-compatible).")] = None,
+    judge: Annotated[Literal["score", "pair"], typer.Option(help="One score each, or both in both orders.")] = "score",
+    prompts: Annotated[Path | None, typer.Option(help="Folder with judge_score.txt or judge_pair.txt.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests to the judge at a time.")] = 8,
+    max_length: LengthOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Accuracy of a reward model on pairs, by kind, with 95 % intervals, beside blind baselines."""
-    from recode_rl.reward_model.stage import evaluate_on_file
+    """Accuracy of a reward model or a judge on pairs, by kind, with 95 % intervals, beside blind baselines."""
+    from recode_rl.reward_model.stage import Reading, evaluate_on_file
 
-    values = evaluate_on_file(model, pairs, out, max_length)
+    reading = Reading(max_length, template, endpoint, judge, prompts, concurrency)
+    values = evaluate_on_file(model, pairs, out, reading, compare)
     low, high = values["interval"]
     best = values["best_baseline"]
     line = f"accuracy {values['accuracy']:.3f} [{low:.3f}, {high:.3f}] on {values['n']} pairs; {best}: "
-    _summary(as_json, line + f"{values['baselines'][best]['accuracy']:.3f}", values)
+    line += f"{values['baselines'][best]['accuracy']:.3f}"
+    if compare is not None:
+        other = values["compare"]
+        line += f"; {other['difference']:+.3f} against {compare} (p = {other['mcnemar_p']:.3g})"
+    _summary(as_json, line, values)
+    missing = [*values.get("not_judged", []), *values.get("compare", {}).get("not_judged", [])]
+    if missing:
+        _fail(f"{len(missing)} pairs were not judged ({', '.join(missing[:10])}); run the same command again", 1)
 
 
 @app.command(
     epilog="Example: recode-rl score --model runs/quickstart/reward-model --pairs pairs.jsonl --out scores.jsonl"
 )
 def score(
-    model: Annotated[str, typer.Option(help="Folder or hub id of a reward model.")],
+    model: Annotated[str, typer.Option(help="Folder, hub id or serve-rm URL of a reward model.")],
     pairs: Annotated[Path, typer.Option(help="pairs.jsonl")],
     out: Annotated[Path, typer.Option(help="scores.jsonl to write; what is there is kept.")],
-    max_length: Annotated[int | None, typer.Option(min=16, help="Default: 1024, or what the model takes.")] = None,
+    template: TemplateOption = "auto",
+    max_length: LengthOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Process rewards in [0, 1] of both sides of every pair."""
-    from recode_rl.pairs import load_pairs
-    from recode_rl.reward_model.evaluate import score_pairs
-    from recode_rl.scorer import RewardModelScorer
+    from recode_rl.reward_model.stage import Reading, score_on_file
 
-    loaded = load_pairs(pairs)
-    scorer = RewardModelScorer(model, max_length)
-    scores = score_pairs(scorer, loaded, out)
-    values = {"pairs": len(scores), "cut": scorer.cut}
-    _summary(as_json, f"{out}: {len(scores)} pairs scored, {scorer.cut} reasonings cut to fit", values)
+    values = score_on_file(model, pairs, out, Reading(max_length, template))
+    _summary(as_json, f"{out}: {values['pairs']} pairs scored, {values['cut']} reasonings cut to fit", values)
+
+
+@app.command(
+    "pairs", epilog="Example: recode-rl pairs prmbench --from ../shared/data/reasoning_pairs --out prmbench.jsonl"
+)
+def pairs_command(
+    name: Annotated[
+        str,
+        typer.Argument(help="rewardbench, rewardbench-code, rewardbench-math, prmbench, bigbench-mistake, preferences"),
+    ],
+    out: Annotated[Path, typer.Option(help="pairs.jsonl to write; its manifest goes beside it.")],
+    source: Annotated[str | None, typer.Option("--from", help="File, folder or hub id; default: the hub.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of a hub repository.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """A preference data set as pairs.jsonl."""
+    from recode_rl.reward_model import readers
+
+    values = readers.write(name, source, out, split)
+    note = f"; left out {values['refused']}" if values["refused"] else ""
+    _summary(as_json, f"{out}: {values['pairs']} pairs of {values['problems']} problems{note}", values)
 
 
 @app.command(epilog="Example: recode-rl train recipes/mbpp-smollm2.toml grpo.steps=20 out=runs/mbpp")

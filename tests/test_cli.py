@@ -433,7 +433,7 @@ def test_eval_rm_of_a_baseline(run: Run, pairs: Path) -> None:
     assert value["n"] == 12
     assert value["interval"][0] <= value["accuracy"] <= value["interval"][1]
     assert {kind: part["n"] for kind, part in value["by_kind"].items()} == {"opt_deg": 6, "ori_deg": 6}
-    assert set(value["baselines"]) == {"shorter", "longer", "ngrams"}
+    assert set(value["baselines"]) == {"shorter", "longer", "shorter_characters", "longer_characters", "ngrams"}
     unknown = run("eval-rm", "--model", "baseline:luck", "--pairs", pairs)
     assert (unknown.status, "'baseline:luck': expected baseline:length or " in unknown.sentence) == (1, True)
 

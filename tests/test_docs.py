@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from recode_rl import __version__, config
 from recode_rl.cli import app
+from recode_rl.crpl import config as synthesis_config
 from recode_rl.problems import starter
 from recode_rl.problems.splits import split_by_id
 from recode_rl.reward import rule_names
@@ -25,11 +26,13 @@ from recode_rl.reward import rule_names
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("recode_rl/**/*.md")})
 CARD = ROOT / "recode_rl" / "problems" / "starter" / "README.md"
-CONFIGS = [
-    kind
-    for kind in vars(config).values()
-    if isinstance(kind, type) and issubclass(kind, config.Strict) and kind is not config.Strict
-]
+CONFIGS = list(
+    dict.fromkeys(
+        kind
+        for kind in (*vars(config).values(), *vars(synthesis_config).values())
+        if isinstance(kind, type) and issubclass(kind, config.Strict) and kind is not config.Strict
+    )
+)
 
 
 def name_of(page: Path) -> str:

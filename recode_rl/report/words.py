@@ -25,6 +25,8 @@ _NAMES = {
     "ori_deg": "original over damaged",
     "shorter": "take the shorter",
     "longer": "take the longer",
+    "shorter_characters": "take the one of fewer characters",
+    "longer_characters": "take the one of more characters",
     "ngrams": "word n-grams",
 }
 
