@@ -442,7 +442,7 @@ def test_a_window_that_nothing_reaches_is_no_hindrance(tokenizer: Any) -> None:
 
 def far_apart(max_length: int) -> list[tuple[str, str]]:
     """A long problem with short reasonings and a short one with long ones: batched, they have much padding between."""
-    long = " ".join(WORDS[n % len(WORDS)] for n in range(int(max_length * 0.4)))
+    long = " ".join(WORDS[n % len(WORDS)] for n in range(int(max_length * 0.5)))
     return [(long, "the sum"), (long, "print it"), ("n", f"zero {long}"), ("n", f"one {long}")]
 
 
