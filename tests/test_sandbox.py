@@ -215,8 +215,28 @@ def test_exit_and_quit_are_there(any_cell: sandbox.Cell) -> None:
 
 
 def test_random_numbers_differ_between_programs(cell: sandbox.Cell) -> None:
-    source = "import random\nprint(random.random())"
-    assert run(cell, source).stdout != run(cell, source).stdout
+    source = "import random\nprint(random.random(), random.gauss(0, 1))"
+    first, second = (run(cell, source).stdout.split() for _ in range(2))
+    assert not set(first) & set(second)
+
+
+def test_a_programs_own_forks_are_whole_ones(any_cell: sandbox.Cell) -> None:
+    """The standard library forgets other threads and draws new random numbers there, as it does elsewhere."""
+    done = run(
+        any_cell,
+        """
+        import os, random, threading, time
+        threading.Thread(target=time.sleep, args=(0.5,)).start()
+        if os.fork() == 0:
+            print(random.random(), threading.active_count(), flush=True)
+            os._exit(0)
+        os.wait()
+        print(random.random(), threading.active_count(), flush=True)
+        """,
+    )
+    (child, alone), (parent, both) = (line.split() for line in done.stdout.splitlines())
+    assert (alone, both) == (b"1", b"2")
+    assert child != parent
 
 
 def test_killed_launcher_is_our_failure() -> None:

@@ -534,11 +534,21 @@ def limit_for_all() -> None:
 
 def lower_limit(which: int, soft: int, hard: int) -> None:
     """Set a limit of the kernel's, as far as it is not lower already."""
+    set_limit(which, allowed(which, soft, hard))
+
+
+def allowed(which: int, soft: int, hard: int) -> tuple[int, int]:
+    """A limit, no higher than the one that holds here."""
     _, ceiling = resource.getrlimit(which)
     if ceiling != resource.RLIM_INFINITY:
-        soft, hard = min(soft, ceiling), min(hard, ceiling)
+        return min(soft, ceiling), min(hard, ceiling)
+    return soft, hard
+
+
+def set_limit(which: int, limits: tuple[int, int]) -> None:
+    """setrlimit(2)."""
     try:
-        resource.setrlimit(which, (soft, hard))
+        resource.setrlimit(which, limits)
     except (OSError, ValueError):
         if sys.platform == "linux":  # elsewhere some limits exist in name only
             raise
@@ -552,9 +562,11 @@ def run(control: socket.socket, cell: Cell, request: dict[str, Any], fds: list[i
     elif not cell.confined:
         folder = weak_folder(cell)
     prepared_read, prepared_write = os.pipe()
-    pid = os.fork()
+    # Whatever can be known before the fork is: there its code and data are warm, and no page has to be copied for it.
+    start = Start(cell.role(request["role"]), limits_of(cell, request), [*fds, prepared_write], folder)
+    pid = cell.modules[ROLES].fork()
     if pid == 0:
-        become_program(cell, request, [*fds, prepared_write], folder)
+        become_program(cell, start)
     for fd in (*fds, prepared_write):
         os.close(fd)
     pidfd = notice_of_death(pid)
@@ -683,30 +695,46 @@ def weak_folder(cell: Cell) -> str:
     return folder
 
 
-def become_program(cell: Cell, request: dict[str, Any], fds: list[int], folder: str | None) -> NoReturn:
+class Start:
+    """What a process is to become."""
+
+    def __init__(
+        self,
+        function: Callable[[int], None],
+        limits: list[tuple[int, tuple[int, int]]],
+        fds: list[int],
+        folder: str | None,
+    ) -> None:
+        self.function = function
+        self.limits = limits
+        self.fds = fds
+        self.folder = folder
+
+
+def become_program(cell: Cell, start: Start) -> NoReturn:
     """In the forked process: give up every right, then run the role that was asked for. Exits, never returns."""
     code = 1
     try:
-        arrange_files(fds)
-        set_limits(cell, request)
-        if folder is None:
+        arrange_files(start.fds)
+        for which, limits in start.limits:
+            set_limit(which, limits)
+        if start.folder is None:
             os.chdir(BOX)
             if cell.filter is None and cell.renews:  # the filter refuses what would stay behind in the namespace
                 call("unshare", CLONE_NEWIPC)
         else:
             os.setsid()
-            os.chdir(folder)
-            os.environ["HOME"] = os.environ["TMPDIR"] = folder
+            os.chdir(start.folder)
+            os.environ["HOME"] = os.environ["TMPDIR"] = start.folder
         drop_rights(cell)
         if not cell.confined:
             cell.install_filter()
         elif cell.filter is not None:
             prctl(PR_SET_DUMPABLE, 1)  # so that init may count its memory; others have no way to look into it
         gc.enable()
-        function = cell.role(request["role"])
         os.write(PREPARED_FD, b"1")  # said before the program has a line of its own: it cannot pass for our failure
         os.close(PREPARED_FD)
-        function(CHANNEL_FD)
+        start.function(CHANNEL_FD)
         code = 0
     except BaseException as error:  # the last frame of this process: say what failed on the real stderr, then end
         with contextlib.suppress(OSError):
@@ -716,9 +744,10 @@ def become_program(cell: Cell, request: dict[str, Any], fds: list[int], folder: 
 
 def arrange_files(fds: list[int]) -> None:
     """Make the files we were given 0, 1, 2, CHANNEL_FD and PREPARED_FD, and close every other."""
-    high = [os.dup2(fd, OPEN_FILES // 2 + place, inheritable=False) for place, fd in enumerate(fds)]
-    for place, fd in enumerate(high):
-        os.dup2(fd, place, inheritable=place < CHANNEL_FD)
+    if min(fds) <= PREPARED_FD:
+        fds = [os.dup2(fd, OPEN_FILES // 2 + place, inheritable=False) for place, fd in enumerate(fds)]
+    for place, fd in enumerate(fds):
+        os.dup2(fd, place, place < CHANNEL_FD)
     os.closerange(PREPARED_FD + 1, 1 << 20)
 
 
@@ -730,14 +759,18 @@ def forget_ourselves() -> None:
     sys.argv = ["program.py"]
 
 
-def set_limits(cell: Cell, request: dict[str, Any]) -> None:
-    """The kernel's limits for one process; the host adds deadlines of its own."""
+def limits_of(cell: Cell, request: dict[str, Any]) -> list[tuple[int, tuple[int, int]]]:
+    """The kernel's limits for one process, soft and hard; the host adds deadlines of its own."""
     memory, files, cpu = int(request["memory_mb"]) << 20, int(request["files_mb"]) << 20, int(request["cpu_s"])
-    lower_limit(resource.RLIMIT_AS, memory, memory)
-    lower_limit(resource.RLIMIT_FSIZE, files, files)
-    lower_limit(resource.RLIMIT_CPU, cpu, cpu + 1)
+    limits = [
+        (resource.RLIMIT_AS, allowed(resource.RLIMIT_AS, memory, memory)),
+        (resource.RLIMIT_FSIZE, allowed(resource.RLIMIT_FSIZE, files, files)),
+        (resource.RLIMIT_CPU, allowed(resource.RLIMIT_CPU, cpu, cpu + 1)),
+    ]
     if cell.confined or cell.uid is not None:  # elsewhere the count is over all processes of the user
-        lower_limit(resource.RLIMIT_NPROC, int(request["processes"]), int(request["processes"]))
+        count = int(request["processes"])
+        limits.append((resource.RLIMIT_NPROC, allowed(resource.RLIMIT_NPROC, count, count)))
+    return limits
 
 
 def drop_rights(cell: Cell) -> None:
