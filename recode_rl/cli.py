@@ -234,7 +234,7 @@ def reward(
     rule: Annotated[
         str, typer.Option(help="Reward rule, as in recipes; 'RULE+compiler' combines.")
     ] = "consistency_gated",
-    reward_model: Annotated[str | None, typer.Option(help="Folder or hub id of a reward model.")] = None,
+    reward_model: Annotated[str | None, typer.Option(help="Folder, hub id or serve-rm URL of a reward model.")] = None,
     scores: Annotated[Path | None, typer.Option(help='Stored scores: {"problem_id", "sample_id", "process"}.')] = None,
     workers: WorkersOption = None,
     as_json: JsonOption = False,
@@ -422,6 +422,50 @@ def pairs_command(
     values = readers.write(name, source, out, split)
     note = f"; left out {values['refused']}" if values["refused"] else ""
     _summary(as_json, f"{out}: {values['pairs']} pairs of {values['problems']} problems{note}", values)
+
+
+@app.command("serve-rm", epilog="Example: recode-rl serve-rm --model runs/quickstart/reward-model --port 8321")
+def serve_rm(
+    model: Annotated[str, typer.Option(help="Folder or hub id of a reward model.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback let anyone ask.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8321,
+    max_length: LengthOption = None,
+    max_items: Annotated[int, typer.Option(min=1, help="Items of one request.")] = 256,
+    max_characters: Annotated[int, typer.Option(min=1000, help="Characters of one item.")] = 200_000,
+    queue: Annotated[int, typer.Option(min=1, help="Items that may wait; then the answer is 503.")] = 4096,
+    batch: Annotated[int, typer.Option(min=1, help="Items that run together.")] = 64,
+    as_json: JsonOption = False,
+) -> None:
+    """A reward model over HTTP: POST /score, GET /health, GET /metrics."""
+    from recode_rl.reward_model.batcher import QueueSettings
+    from recode_rl.reward_model.serve import ServeSettings, serve
+
+    waiting = QueueSettings(queue_items=queue, batch_items=batch)
+    settings = ServeSettings(host, port, max_items=max_items, max_characters=max_characters, queue=waiting)
+    values = serve(model, settings, max_length)
+    _summary(as_json, f"{values['url']}: {values['items']} items in {values['requests']} requests", values)
+
+
+@app.command("audit-rm", epilog="Example: recode-rl audit-rm --model runs/quickstart/reward-model --out runs/audit")
+def audit_rm(
+    model: Annotated[str, typer.Option(help="Folder, hub id or serve-rm address of a reward model; or score:MODEL.")],
+    out: Annotated[Path, typer.Option(help="Folder for results, figures and scores; what is there is kept.")],
+    pairs: Annotated[Path | None, typer.Option(help="pairs.jsonl; default: held-out starter problems.")] = None,
+    problems: Annotated[Path | None, typer.Option(help="problems.jsonl: only pairs of these problems.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Problems to draw, at most.")] = 200,
+    seed: int = 0,
+    template: TemplateOption = "auto",
+    max_length: LengthOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What sways a reward model, what it is blind to, and whether its margins can be believed."""
+    from recode_rl.reward_model.audit import AuditSettings, audit_model
+    from recode_rl.reward_model.stage import Reading
+
+    reading = Reading(max_length=max_length, template=template)
+    values = audit_model(model, out, pairs, problems, AuditSettings(limit, seed), reading)
+    counts = ", ".join(f"{len(values[kind])} {kind}" for kind in ("holds", "swayed", "blind", "unclear"))
+    _summary(as_json, f"{out / 'audit.html'}: of {len(values['probes'])} probes {counts}", values)
 
 
 @app.command(epilog="Example: recode-rl train recipes/mbpp-smollm2.toml grpo.steps=20 out=runs/mbpp")

@@ -20,7 +20,8 @@ State = Literal["ok", "warn", "missing"]
 EXTRAS = {
     "train": ("torch", "transformers", "trl", "datasets", "accelerate", "gguf"),
     "report": ("matplotlib", "jinja2"),
-    "remote": ("tenacity",),
+    "remote": ("openai", "tenacity"),
+    "serve": ("starlette", "uvicorn"),
 }
 DATA_FOLDERS = (Path("data"), Path("../shared/data"))
 _LEAST_PYTHON = (3, 11)

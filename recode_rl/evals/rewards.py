@@ -13,7 +13,7 @@ from recode_rl.errors import ConfigError, DataError
 from recode_rl.evals import grading
 from recode_rl.grading import AnyGrader
 from recode_rl.reward import Rule, Scorer, find_rule
-from recode_rl.scorer import RewardModelScorer
+from recode_rl.scorer import open_scorer
 from recode_rl.types import Problem, Sample
 
 
@@ -35,7 +35,7 @@ def source_of(rule: str, reward_model: str | None, scores: Path | None) -> Sourc
         raise ConfigError(f"reward rule {rule!r} needs one of --reward-model and --scores")
     if scores is not None:
         return Source(found, stored=load_scores(scores))
-    return Source(found, scorer=RewardModelScorer(str(reward_model)))
+    return Source(found, scorer=open_scorer(str(reward_model)))
 
 
 def load_scores(path: Path) -> dict[tuple[str, str], float]:

@@ -20,7 +20,7 @@ from recode_rl.problems.splits import select
 from recode_rl.progress import say
 from recode_rl.reward import Reward
 from recode_rl.sampling import LocalModel, SamplingSettings, chat_ids
-from recode_rl.scorer import RewardModelScorer
+from recode_rl.scorer import open_scorer
 from recode_rl.types import Problem
 
 _LOGGED = {
@@ -79,7 +79,7 @@ def train(config: TrainConfig, title: str = "CG-GRPO") -> Path:
     if not tokenizer.chat_template:
         raise ModelError(f"model {config.model!r} has no chat template; take its instruction-tuned version")
     selected = select_problems(config, tokenizer)
-    scorer = RewardModelScorer(config.reward.model, config.reward.max_length) if config.reward.model else None
+    scorer = open_scorer(config.reward.model, config.reward.max_length) if config.reward.model else None
     with open_grader(config.grader) as grader:
         reward = Reward(config.reward.rule, grader, scorer)
         trained = _run(config, tokenizer, selected, reward, title)

@@ -138,7 +138,7 @@ def _outcome(model: str, pairs: Sequence[PreferencePair], out: Path | None, read
         return _Outcome(read_scores(Path(model), pairs))
     if out is not None:
         _claim(out, model, pairs, reading)
-    scorer = _scorer(model, reading)
+    scorer = scorer_of(model, reading)
     scores = score_pairs(scorer, pairs, out)
     facts: dict[str, Any] = {"reasonings_cut": getattr(scorer, "cut", 0)}
     if isinstance(scorer, GenerativeScorer) and scorer.mass:
@@ -152,7 +152,7 @@ def _baseline(name: str, pairs: Sequence[PreferencePair]) -> _Outcome:
     return _Outcome([PairScores(value, 0.5) for value in run_baselines(pairs)[_BASELINES[name]]])
 
 
-def _scorer(model: str, reading: Reading) -> Any:
+def scorer_of(model: str, reading: Reading) -> Any:
     if model.startswith("score:"):
         return GenerativeScorer(model.removeprefix("score:"), reading.max_length)
     if model.startswith(("http://", "https://")):
@@ -205,8 +205,8 @@ def _claim(out: Path, model: str, pairs: Sequence[PreferencePair], reading: Read
     """Write down what the scores in `out` are of; ConfigError where those that are there are of something else."""
     config: dict[str, Any] = {
         "model": model,
-        "model_made": _made(model),
-        "pairs_digest": _digest(pairs),
+        "model_made": made_by(model),
+        "pairs_digest": digest(pairs),
         "max_length": reading.max_length,
         "template": reading.template,
         **more,
@@ -225,14 +225,14 @@ def _claim(out: Path, model: str, pairs: Sequence[PreferencePair], reading: Read
     jsonl.write_json(path, jsonl.manifest("eval-rm", config))
 
 
-def _made(model: str) -> str | None:
+def made_by(model: str) -> str | None:
     """When `train-rm` made the folder: a model trained anew does not inherit the scores of the old one."""
     folder = model.removeprefix("score:")
     manifest = training_manifest(folder) if Path(folder).is_dir() else None
     return None if manifest is None else manifest.get("created")
 
 
-def _digest(pairs: Sequence[PreferencePair]) -> str:
+def digest(pairs: Sequence[PreferencePair]) -> str:
     """A name for ids and texts of pairs."""
     digest = hashlib.sha256()
     for pair in pairs:
