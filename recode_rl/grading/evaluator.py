@@ -30,7 +30,6 @@ PROGRESS = struct.Struct("ii")  # the page shared with the host: test under way,
 _SHORT = 100
 _DETAIL = 1000
 _Encoded = Any
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Unsplittable(BaseException):
@@ -238,7 +237,7 @@ class Link:
 
     def send(self, request: dict[str, Any]) -> int:
         """Ask; the number of bytes that took."""
-        message = _to_json(request).encode()
+        message = codec.to_json(request)
         try:
             frames.send(self.channel, message)
         except frames.Closed:

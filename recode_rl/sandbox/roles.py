@@ -7,7 +7,6 @@ here decides anything: the process only ever speaks for the program.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import gc
 import io
 import itertools
@@ -33,7 +32,6 @@ READY = b'{"ready": true}'
 _TEXT = 2000
 _REHEARSALS = 10
 _UNCHANGING = {int, float, str, bool, type(None)}
-_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class _Nothing:
@@ -89,6 +87,7 @@ def scripts(fd: int) -> None:
     job = json.loads(frames.receive(channel))
     code = compile_program(channel, job["source"])
     frames.send(channel, READY)
+    prepare_main()
     gc.freeze()  # so that the collection at the end of each run does not look at, and copy, what all runs share
     while True:
         word, fds, _, _ = socket.recv_fds(channel, 1, 3)
@@ -106,7 +105,7 @@ def scripts(fd: int) -> None:
         _, status, usage = os.wait4(pid, 0)
         ended = {"status": status, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss}
         clean = leave_nothing_running() and next(os.scandir(), None) is None
-        frames.send(channel, json.dumps({**ended, "clean": clean}).encode())
+        frames.send(channel, codec.to_json({**ended, "clean": clean}))
 
 
 def main(fd: int) -> None:
@@ -117,6 +116,7 @@ def main(fd: int) -> None:
     frames.send(channel, READY)
     channel.close()
     open_streams()
+    prepare_main()
     run_as_main(code)
 
 
@@ -130,10 +130,15 @@ def leave_nothing_running() -> bool:
         return True
 
 
+def prepare_main() -> None:
+    """Give `__main__` what it has where an interpreter runs a file."""
+    module = sys.modules["__main__"]
+    module.__dict__.update(__builtins__=__builtins__, __file__=os.path.abspath("program.py"))  # noqa: PTH100
+
+
 def run_as_main(code: types.CodeType) -> NoReturn:
     """Run as an interpreter runs a file; exits as that would."""
     module = sys.modules["__main__"]
-    module.__dict__.update(__builtins__=__builtins__, __file__=os.path.abspath("program.py"))  # noqa: PTH100
     os._exit(finish(run_script(code, module.__dict__), module.__dict__))
 
 
@@ -195,30 +200,39 @@ def finish(status: int, namespace: dict[str, Any]) -> int:
     except BaseException:
         traceback.print_exc()
         return status or 120
-    with contextlib.suppress(BaseException):
-        for name in [name for name, value in namespace.items() if hasattr(type(value), "__del__")]:
-            del namespace[name]  # first, while what they use is still there
-        for name in [name for name in namespace if name != "__builtins__"]:
-            namespace[name] = None
-        # Where no collection has run, all that the program made is young; a full one would empty free lists as well.
-        gc.collect(2 if any(gc.get_count()[1:]) else 0)
-        flush_streams()
+    try:  # noqa: SIM105  (in a process this short every class that is not needed costs)
+        let_go(namespace)
+    except BaseException:
+        pass
     return status
+
+
+def let_go(namespace: dict[str, Any]) -> None:
+    """Drop the program's names, collect its cycles, flush what that has written."""
+    for name in [name for name, value in namespace.items() if hasattr(type(value), "__del__")]:
+        del namespace[name]  # first, while what they use is still there
+    for name in [name for name in namespace if name != "__builtins__"]:
+        namespace[name] = None
+    # Where no collection has run, all that the program made is young; a full one would empty free lists as well.
+    gc.collect(2 if any(gc.get_count()[1:]) else 0)
+    flush_streams()
 
 
 def flush_streams() -> None:
     """Flush what the program calls its output now, and what was given to it as that."""
-    for stream in (sys.stdout, sys.__stdout__):
-        with contextlib.suppress(ValueError):  # it is closed, or has given its buffer away
+    for stream in (sys.stdout,) if sys.stdout is sys.__stdout__ else (sys.stdout, sys.__stdout__):
+        try:
             if stream is not None:
                 stream.flush()
+        except ValueError:  # it is closed, or has given its buffer away
+            pass
 
 
 def serve(fd: int) -> None:
     """Define the program, then answer one request after another until the other side closes the channel."""
     channel = channel_at(fd)
-    server = define(channel)
     reader = frames.Reader(channel)
+    server = define(channel, reader)
     while True:
         try:
             request = reader.receive()
@@ -232,9 +246,9 @@ def channel_at(fd: int) -> socket.socket:
     return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=fd)
 
 
-def define(channel: socket.socket) -> Server:
+def define(channel: socket.socket, reader: frames.Reader) -> Server:
     """Receive the program, run it up to its end, and say that it is ready to be called; where it is not, say why."""
-    job = json.loads(frames.receive(channel))
+    job = codec.from_json(reader.receive())
     module = types.ModuleType(MODULE_NAME)
     sys.modules[MODULE_NAME] = module
     sys.modules["__main__"] = module
@@ -282,7 +296,7 @@ def rehearse() -> None:
         reader = frames.Reader(theirs)
         for _ in range(_REHEARSALS):
             frames.send(ours, job)
-            server = define(theirs)
+            server = define(theirs, reader)
             frames.receive(ours)
             for _ in range(4):
                 frames.send(ours, request)
@@ -361,7 +375,7 @@ class Server:
     def answer(self, request: bytes) -> bytes:
         """The reply to one request; a failure of the program is a reply as well."""
         try:
-            return _to_json(self.act(json.loads(request))).encode()
+            return codec.to_json(self.act(codec.from_json(request)))
         except BaseException as error:
             return json.dumps({"error": encode_error(error)}).encode()
 
