@@ -18,7 +18,7 @@ from recode_rl.errors import ReCodeError
 State = Literal["ok", "warn", "missing"]
 
 EXTRAS = {
-    "train": ("torch", "transformers", "trl", "datasets", "accelerate", "gguf"),
+    "train": ("torch", "transformers", "trl", "datasets", "accelerate", "peft", "gguf"),
     "report": ("matplotlib", "jinja2"),
     "remote": ("openai", "tenacity"),
     "serve": ("starlette", "uvicorn"),

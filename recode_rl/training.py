@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from recode_rl import jsonl, models
 from recode_rl.config import Precision
@@ -23,6 +23,7 @@ _COMPLETE = "complete"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _TRIM_BYTES = 2**31 - 1
 _VOCABULARY_SLICE = 4096
+_MUCH_BYTES = 2**29
 
 
 def common_arguments(folder: Path, *, precision: Precision, seed: int, track: tuple[str, ...]) -> dict[str, Any]:
@@ -302,6 +303,7 @@ def recorder(
                 file.append(record)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            give_back()
             if state.global_step % updates_per_step == 0 and state.is_world_process_zero:
                 progress.advance(1)
 
@@ -346,6 +348,25 @@ def lean_head() -> None:
     head: Any = need("trl.trainer.utils", "train")
     head._use_triton = lambda device: True  # asked there only for which positions to score
     head._CHUNKED_LOGPROB_CHUNK_SIZE = _VOCABULARY_SLICE
+
+
+def give_back() -> None:
+    """Return what lies free in the heap to the kernel, where it has become much: tensors of many sizes leave holes.
+
+    For the end of a step, of which the pages that fault in again are a small part.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallinfo2.restype = _MallInfo
+        if libc.mallinfo2().fordblks > _MUCH_BYTES:
+            libc.malloc_trim(0)
+
+
+class _MallInfo(ctypes.Structure):
+    """struct mallinfo2 of glibc's malloc.h."""
+
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_: ClassVar = [(name, ctypes.c_size_t) for name in _names.split()]
 
 
 def release() -> None:

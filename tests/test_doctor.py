@@ -47,7 +47,8 @@ def test_every_subject_has_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     names = [finding.name for finding in doctor.diagnose(data=tmp_path, runs=tmp_path)]
     for name in ("Python", "sandbox", "bubblewrap", "cores", "memory", "disk", "accelerator", "small models", "data"):
         assert names.count(name) == 1
-    assert [name for name in names if name.startswith("extra")] == ["extra [train]", "extra [report]", "extra [remote]"]
+    extras = [name for name in names if name.startswith("extra")]
+    assert extras == [f"extra [{name}]" for name in ("train", "report", "remote", "serve")]
 
 
 def test_nothing_phones_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -360,3 +362,30 @@ def test_a_lean_head_scores_the_labelled_positions_alone_and_alike(tiny: Path, m
     assert torch.allclose(whole.log_probs, lean.log_probs, atol=1e-5)
     assert torch.allclose(whole.entropy * whole.label_mask, lean.entropy, atol=1e-5)
     assert all(torch.allclose(gradients[name], lean_gradients[name], atol=1e-5) for name in gradients)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc")
+def test_free_memory_goes_back_where_it_has_become_much() -> None:
+    code = """
+import ctypes
+from recode_rl import training
+training.keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+def grow(blocks):
+    held = [libc.malloc(2**20) for _ in range(blocks)]
+    for block in held:
+        ctypes.memset(block, 1, 2**20)
+    for block in held[:-1]:
+        libc.free(block)
+before = resident()
+grow(200)
+training.give_back()
+assert resident() - before > 150 * 2**20, "little is kept for the next step"
+grow(700)
+training.give_back()
+assert resident() - before < 250 * 2**20, "much goes back"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -197,6 +197,7 @@ class Journal:
             for row in rows:
                 file.append(rewards.record(step, row))
         self._values = rewards.summarise(rows, grpo.group_size, grpo.max_completion_tokens)
+        training.give_back()  # what generation has left free is not what the forward passes want
 
     def step_values(self, step: int) -> dict[str, Any]:
         """Our values for the line of `step` in metrics.jsonl."""
