@@ -12,7 +12,6 @@ import email.utils
 import json
 import os
 import re
-import secrets
 import threading
 import time
 import urllib.parse
@@ -26,11 +25,11 @@ from typing import Any, TypeVar
 from recode_rl import __version__
 from recode_rl.errors import BudgetSpent, ConfigError, EndpointError
 from recode_rl.extras import need
+from recode_rl.waiting import PASSING, Fault, spread_wait
 
 K = TypeVar("K")
 Messages = list[dict[str, str]]
 
-_PASSING = {408, 409, 425, 429}  # statuses below 500 that are no fault of the request
 _HEADERS = {"host", "connection", "content-length", "content-type", "transfer-encoding", "accept", "accept-encoding"}
 _CONNECT_S = 15.0
 _TAIL = 300
@@ -103,14 +102,6 @@ class Usage:
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-
-
-class Fault(Exception):
-    """A failure of the endpoint or of the way to it, which may be gone the next time."""
-
-    def __init__(self, what: str, retry_after_s: float | None = None) -> None:
-        super().__init__(what)
-        self.retry_after_s = retry_after_s
 
 
 class Budget:
@@ -274,10 +265,8 @@ class ChatClient:
                 ) from None
 
     def _wait(self, state: Any) -> float:
-        """Seconds until the next attempt; spread, so that many requests do not come back all at once."""
-        longest = self.patience.longest_wait_s
-        doubled: float = min(longest, self.patience.first_wait_s * 2.0 ** min(state.attempt_number - 1, 30))
-        waited = doubled * (0.5 + secrets.randbelow(1000) / 2000)
+        """Seconds until the next attempt."""
+        waited = spread_wait(state.attempt_number, self.patience.first_wait_s, self.patience.longest_wait_s)
         asked: float | None = state.outcome.exception().retry_after_s
         return waited if asked is None else asked + waited / 4
 
@@ -327,7 +316,7 @@ class ChatClient:
         """What an HTTP status other than 200 means: try again, or mend the request."""
         said = self._clean(" ".join(error.response.text.split())[:_TAIL])
         what = f"answered {error.status_code} {said}".rstrip()
-        if (error.status_code in _PASSING or error.status_code >= 500) and error.code != "insufficient_quota":
+        if (error.status_code in PASSING or error.status_code >= 500) and error.code != "insufficient_quota":
             asked = retry_after_s(error.response.headers)
             if asked is not None and asked > self.patience.longest_asked_s:
                 return EndpointError(f"{self.url}: {what}; it asks to come back in {asked:.0f} s: run again then")

@@ -28,6 +28,7 @@ FLOORS = {
     "extras": 1,
     "progress": 1,
     "interrupts": 1,
+    "waiting": 1,
     "statistics": 1,
     "sandbox": 2,
     "models": 2,

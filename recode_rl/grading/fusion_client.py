@@ -28,6 +28,7 @@ from typing import Any
 from recode_rl.errors import ConfigError, SandboxError
 from recode_rl.extras import need
 from recode_rl.types import Limits, Status
+from recode_rl.waiting import PASSING, Fault, wait_or_asked
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 # What the driver needs on the other side, packages before what is in them.
@@ -38,7 +39,6 @@ _MAX_ANSWER = 512 * _MIB
 _MAX_REPORT = 512 * _MIB
 _CONNECT_S = 15.0
 _TAIL = 300
-_PASSING = {408, 425, 429}  # statuses below 500 that are no fault of the request
 _KILLED = {-9, 137}
 
 
@@ -56,14 +56,6 @@ class Patience:
     longest_wait_s: float = 30.0
     start_s: float = 10.0
     queue_s: float = 60.0
-
-
-class Fault(Exception):
-    """A failure of the server or of the way to it, which may be gone the next time."""
-
-    def __init__(self, what: str, retry_after_s: float | None = None) -> None:
-        super().__init__(what)
-        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +133,10 @@ class Client:
             ) from fault
 
     def _wait(self, state: Any) -> float:
-        """Seconds until the next attempt; spread, so that many workers do not come back all at once."""
-        longest = self.patience.longest_wait_s
-        doubled: float = min(longest, self.patience.first_wait_s * 2.0 ** (state.attempt_number - 1))
-        wait = doubled * (0.5 + secrets.randbelow(1000) / 2000)
+        """Seconds until the next attempt."""
         asked: float | None = state.outcome.exception().retry_after_s
-        return wait if asked is None else max(wait, min(asked, longest))
+        patience = self.patience
+        return wait_or_asked(state.attempt_number, patience.first_wait_s, patience.longest_wait_s, asked)
 
     def _attempt(self, job: dict[str, Any], limits: Limits, seconds: float) -> Report:
         """One request, with marks of its own: nothing an earlier attempt may have left behind fits them."""
@@ -212,7 +202,7 @@ class Client:
         """What an HTTP status other than 200 means: try again, or mend the request."""
         said = " ".join(data[: 2 * _TAIL].decode("utf-8", "replace").split())[:_TAIL]
         what = f"answered {response.status} {response.reason} {said}".rstrip()
-        if response.status in _PASSING or response.status >= 500:
+        if response.status in PASSING or response.status >= 500:
             return Fault(what, retry_after_s(response.getheader("Retry-After")))
         return SandboxError(f"{self.url}: {what}; check the url and the headers of the sandbox server")
 

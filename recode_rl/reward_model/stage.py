@@ -20,7 +20,7 @@ from recode_rl.reward_model.evaluate import PairScores, compare, read_scores, sc
 from recode_rl.reward_model.generative import GenerativeScorer
 from recode_rl.reward_model.judges import Mode, judge_pairs, load_prompt
 from recode_rl.reward_model.train import train
-from recode_rl.scorer import open_scorer
+from recode_rl.scorer import is_url, open_scorer
 from recode_rl.types import PreferencePair
 
 _BASELINES = {"length": "shorter", **{name: name for name in BASELINES}}
@@ -155,7 +155,7 @@ def _baseline(name: str, pairs: Sequence[PreferencePair]) -> _Outcome:
 def scorer_of(model: str, reading: Reading) -> Any:
     if model.startswith("score:"):
         return GenerativeScorer(model.removeprefix("score:"), reading.max_length)
-    if model.startswith(("http://", "https://")):
+    if is_url(model):
         return open_scorer(model, reading.max_length)
     made = training_manifest(model)
     if made is not None and made.get("config", {}).get("objective") == "score":

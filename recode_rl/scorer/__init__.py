@@ -22,6 +22,7 @@ __all__ = [
     "Score",
     "distinct_pad_token",
     "encode",
+    "is_url",
     "open_scorer",
 ]
 

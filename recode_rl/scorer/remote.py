@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import math
-import secrets
 import threading
 import urllib.parse
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ from typing import Any
 
 from recode_rl.errors import ConfigError, EndpointError
 from recode_rl.extras import need
+from recode_rl.waiting import PASSING, Fault, wait_or_asked
 
 _CONNECT_S = 10.0
 _MAX_ANSWER = 64 << 20
 _TAIL = 300
-_PASSING = {408, 425, 429}  # statuses below 500 that are no fault of the request
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +32,6 @@ class Patience:
     first_wait_s: float = 0.5
     longest_wait_s: float = 30.0
     answer_s: float = 300.0
-
-
-class Fault(Exception):
-    """A failure of the server or of the way to it, which may be gone the next time."""
-
-    def __init__(self, what: str, retry_after_s: float | None = None) -> None:
-        super().__init__(what)
-        self.retry_after_s = retry_after_s
 
 
 def _parts(url: str) -> urllib.parse.SplitResult:
@@ -118,12 +109,10 @@ class RemoteScorer:
             ) from fault
 
     def _wait(self, state: Any) -> float:
-        """Seconds until the next attempt; spread, so that many clients do not come back all at once."""
-        longest = self._patience.longest_wait_s
-        doubled: float = min(longest, self._patience.first_wait_s * 2.0 ** (state.attempt_number - 1))
-        wait = doubled * (0.5 + secrets.randbelow(1000) / 2000)
+        """Seconds until the next attempt."""
         asked: float | None = state.outcome.exception().retry_after_s
-        return wait if asked is None else max(wait, min(asked, longest))
+        patience = self._patience
+        return wait_or_asked(state.attempt_number, patience.first_wait_s, patience.longest_wait_s, asked)
 
     def _request(self, method: str, path: str, body: bytes | None) -> bytes:
         """The body of an answer with status 200; Fault where trying again may help."""
@@ -152,7 +141,7 @@ class RemoteScorer:
         """What a status other than 200 means: try again, or mend the request."""
         said = " ".join(data[: 2 * _TAIL].decode("utf-8", "replace").split())[:_TAIL]
         what = f"answered {response.status} {response.reason} {said}".rstrip()
-        if response.status in _PASSING or response.status >= 500:
+        if response.status in PASSING or response.status >= 500:
             return Fault(what, _seconds(response.getheader("Retry-After")))
         return EndpointError(f"{self.url}: {what}; check that the url is that of a serve-rm of this version")
 
