@@ -32,6 +32,7 @@ Messages = list[dict[str, str]]
 
 _HEADERS = {"host", "connection", "content-length", "content-type", "transfer-encoding", "accept", "accept-encoding"}
 _CONNECT_S = 15.0
+_PASSING = PASSING | {409}  # a conflict is one that this kind of endpoint asks to try again
 _TAIL = 300
 _OVERLONG = re.compile(
     r"context[ _-](length|size|window)|maximum context|maximum model length|(prompt|input) (is )?too long",
@@ -316,7 +317,7 @@ class ChatClient:
         """What an HTTP status other than 200 means: try again, or mend the request."""
         said = self._clean(" ".join(error.response.text.split())[:_TAIL])
         what = f"answered {error.status_code} {said}".rstrip()
-        if (error.status_code in PASSING or error.status_code >= 500) and error.code != "insufficient_quota":
+        if (error.status_code in _PASSING or error.status_code >= 500) and error.code != "insufficient_quota":
             asked = retry_after_s(error.response.headers)
             if asked is not None and asked > self.patience.longest_asked_s:
                 return EndpointError(f"{self.url}: {what}; it asks to come back in {asked:.0f} s: run again then")
