@@ -7,7 +7,8 @@ values; the rows of a batch take theirs from there, run over what is left of the
     mask                1 1 1 1 1 0 0                                    1 1 1 0
     positions                                                            5 6 7 7
 
-Both compute the same function; their scores differ by rounding alone.
+Both compute the same function; their scores differ by rounding alone. Where a score is read off the whole reasoning
+(`scorer.reading`), the last token of the prompt belongs to the rest: it foretells the first word.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from recode_rl.extras import need
+from recode_rl.scorer import reading
+from recode_rl.scorer.encoding import Encoded
 from recode_rl.scorer.groups import Group, batches
 
 _NEEDED = ("input_ids", "attention_mask", "position_ids", "past_key_values", "use_cache")
@@ -35,13 +38,28 @@ class Classifier:
         self._model = model
         self._pad = pad
         self._max_length = max_length
+        self._reading = reading.of(model)
+        self.whole_reasonings = not self._reading.plain
+        """Whether every token of a reasoning takes part in its score, so that no prefix may reach into it."""
 
-    def plain(self, rows: Sequence[list[int]]) -> list[float]:
-        """Scores of rows of token ids in one padded batch."""
-        ids, mask = self._padded(rows)
+    def plain(self, rows: Sequence[Encoded]) -> list[float]:
+        """Scores of rows in one padded batch."""
+        ids, mask = self._padded([row.ids for row in rows])
         with self._torch.inference_mode():
-            logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        return self._numbers(logits)
+            if self.whole_reasonings:
+                hidden = self._model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **self._asked)
+                return self._numbers(self._read(hidden, ids, rows))
+            return self._numbers(self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits.squeeze(-1))
+
+    @property
+    def _asked(self) -> dict[str, bool]:
+        """What the backbone is asked for besides its last states."""
+        return {} if self._reading.layer is None else {"output_hidden_states": True}
+
+    def _read(self, hidden: Any, ids: Any, rows: Sequence[Encoded]) -> Any:
+        """Scores off the states of rows whose prompts may have begun before `ids`, [rows]."""
+        spans = [(row.prompt, len(row.ids) - 1) for row in rows]
+        return self._reading.scores(self._model, hidden, ids, spans)
 
     def check(self) -> None:
         """CannotShare where the model is seen, before it has run, to be none that can share a prefix."""
@@ -55,7 +73,7 @@ class Classifier:
         if getattr(self._model.config, "is_encoder_decoder", False):
             raise CannotShare("it is an encoder with a decoder")
 
-    def shared(self, rows: Sequence[list[int]], groups: Sequence[Group], budget: int) -> dict[int, float]:
+    def shared(self, rows: Sequence[Encoded], groups: Sequence[Group], budget: int) -> dict[int, float]:
         """Scores of the rows in `groups`, by their index in `rows`; CannotShare where the model keeps another state.
 
         Prefixes of several groups run together, and so do rows of several groups: each padded batch stays within
@@ -67,35 +85,39 @@ class Classifier:
                 scores |= self._chunk(rows, [groups[index] for index in chunk], budget)
         return scores
 
-    def _chunk(self, rows: Sequence[list[int]], groups: Sequence[Group], budget: int) -> dict[int, float]:
+    def _chunk(self, rows: Sequence[Encoded], groups: Sequence[Group], budget: int) -> dict[int, float]:
         torch = self._torch
         ids, prefix_mask = self._padded([group.prefix for group in groups])
         out = self._model.base_model(input_ids=ids, attention_mask=prefix_mask, use_cache=True)
         held = self._checked(out.past_key_values)
         members = [(number, row) for number, group in enumerate(groups) for row in group.rows]
-        tails = [rows[row][len(groups[number].prefix) :] for number, row in members]
+        tails = [rows[row].behind(len(groups[number].prefix)) for number, row in members]
         scores: dict[int, float] = {}
-        for batch in batches([ids.shape[1] + len(tail) for tail in tails], budget):
+        for batch in batches([ids.shape[1] + len(tail.ids) for tail in tails], budget):
             of_group = torch.tensor([members[index][0] for index in batch], device=ids.device)
             values = self._tails(held, of_group, prefix_mask[of_group], [tails[index] for index in batch])
             scores |= {members[index][1]: value for index, value in zip(batch, values, strict=True)}
         return scores
 
-    def _tails(self, held: Any, of_group: Any, prefix_mask: Any, tails: Sequence[list[int]]) -> list[float]:
+    def _tails(self, held: Any, of_group: Any, prefix_mask: Any, tails: Sequence[Encoded]) -> list[float]:
         """Scores of rows that go on from the prefixes whose numbers are in `of_group`."""
         torch = self._torch
-        ids, mask = self._padded(tails)
+        ids, mask = self._padded([tail.ids for tail in tails])
         start, lengths = prefix_mask.sum(1, keepdim=True), mask.sum(1, keepdim=True)
         steps = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
-        states = self._model.base_model(
+        hidden = self._model.base_model(
             input_ids=ids,
             attention_mask=torch.cat([prefix_mask, mask], dim=1),
             position_ids=start + torch.minimum(steps, lengths - 1),  # padding must not run out of the positions
             past_key_values=_of_rows(held, of_group),
             use_cache=True,
-        ).last_hidden_state
+            **self._asked,
+        )
+        if self.whole_reasonings:
+            return self._numbers(self._read(hidden, ids, tails))
+        states = hidden.last_hidden_state
         last = states[torch.arange(len(tails), device=states.device), lengths.squeeze(1) - 1]
-        return self._numbers(self._model.score(last))
+        return self._numbers(self._model.score(last).squeeze(-1))
 
     def _checked(self, cache: Any) -> Any:
         """The cache, if it holds keys and values of all tokens in each layer."""
@@ -117,8 +139,9 @@ class Classifier:
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
     @staticmethod
-    def _numbers(logits: Any) -> list[float]:
-        return [float(value) for value in logits.squeeze(-1).float().cpu()]
+    def _numbers(scores: Any) -> list[Any]:
+        numbers: list[Any] = scores.float().cpu().tolist()
+        return numbers
 
 
 def _of_rows(held: Any, of_group: Any) -> Any:

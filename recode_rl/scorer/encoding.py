@@ -21,6 +21,10 @@ class Encoded:
     cut: bool
     prompt: int = 0
 
+    def behind(self, tokens: int) -> Encoded:
+        """What follows the first `tokens` ids; of a prompt that ends before that, nothing is left."""
+        return Encoded(self.ids[tokens:], self.cut, max(0, self.prompt - tokens))
+
 
 def encode(tokenizer: Any, problem: str, reasoning: str, max_length: int) -> Encoded:
     """Token ids that end in EOS, at most `max_length` of them.

@@ -18,12 +18,12 @@ class Group:
     rows: list[int]
 
 
-def shared_groups(rows: Sequence[Encoded]) -> list[Group]:
+def shared_groups(rows: Sequence[Encoded], *, whole_reasonings: bool = False) -> list[Group]:
     """Groups of two rows and more with the same prompt; what is in none has a prompt of its own.
 
     Rows belong together where the ids of their prompts are equal, not where the problems are: a prompt that was cut to
     make room for a long reasoning is another one. The prefix reaches as far as all rows agree, so that reasonings which
-    begin alike share that too.
+    begin alike share that too; with `whole_reasonings` it ends before the last token of the prompt.
     """
     by_prompt: dict[tuple[int, ...], list[int]] = {}
     for index, row in enumerate(rows):
@@ -32,7 +32,10 @@ def shared_groups(rows: Sequence[Encoded]) -> list[Group]:
     for prompt, members in by_prompt.items():
         if len(members) > 1 and prompt:
             shared = common_length([rows[index].ids for index in members])
-            groups.append(Group(rows[members[0]].ids[:shared], members))
+            if whole_reasonings:
+                shared = min(shared, len(prompt) - 1)
+            if shared:
+                groups.append(Group(rows[members[0]].ids[:shared], members))
     return groups
 
 

@@ -106,15 +106,15 @@ class RewardModelScorer:
 
     def _forward(self, rows: Sequence[Encoded]) -> list[float]:
         """The raw score of each row; rows are distinct."""
-        groups = shared_groups(rows)
+        groups = shared_groups(rows, whole_reasonings=self._classifier.whole_reasonings)
         if groups and not self._can_share():
             groups = []
         ids = [row.ids for row in rows]
-        scores = self._classifier.shared(ids, groups, self._budget)
+        scores = self._classifier.shared(rows, groups, self._budget)
         alone = [index for index in range(len(rows)) if index not in scores]
         for batch in batches([len(ids[index]) for index in alone], self._budget):
             chosen = [alone[number] for number in batch]
-            scores |= dict(zip(chosen, self._classifier.plain([ids[index] for index in chosen]), strict=True))
+            scores |= dict(zip(chosen, self._classifier.plain([rows[index] for index in chosen]), strict=True))
         return [scores[index] for index in range(len(rows))]
 
     def _can_share(self) -> bool:
@@ -123,14 +123,14 @@ class RewardModelScorer:
             try:
                 self._classifier.check()
                 rows = [encode(self._tokenizer, problem, reasoning, self.max_length) for problem, reasoning in _PROBE]
-                self._compare([row.ids for row in rows], shared_groups(rows))
+                self._compare(rows, shared_groups(rows, whole_reasonings=self._classifier.whole_reasonings))
             except CannotShare as reason:
                 self.plain_because = str(reason)
                 console.print(f"{self.name}: prompts are not shared between reasonings: {reason}", soft_wrap=True)
             self._shares = self.plain_because is None
         return self._shares
 
-    def _compare(self, rows: list[list[int]], groups: Sequence[Group]) -> None:
+    def _compare(self, rows: list[Encoded], groups: Sequence[Group]) -> None:
         plain = self._classifier.plain(rows)
         for index, score in self._classifier.shared(rows, groups, self._budget).items():
             if not math.isclose(score, plain[index], rel_tol=_SAME, abs_tol=_SAME):
