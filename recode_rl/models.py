@@ -30,6 +30,9 @@ class PackagedModel:
     licence: str
 
 
+_QUANTISATION = 0.15
+"""Two layers that differ by less than this share of their norm are one: 4-bit files give 0.04, trained layers over 1."""
+
 KNOWN_MODELS = {
     # SmolLM2-135M-Instruct by Hugging Face, quantised to Q4_1; Apache-2.0. The package's dependencies are not needed.
     "smollm2-135m": PackagedModel(
@@ -139,8 +142,24 @@ def import_gguf(gguf: Path, out: Path) -> Path:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.config.architectures = [type(model).__name__]
+    tie_again(model)
     save_whole(model, tokenizer, out)
     return out
+
+
+def tie_again(model: Any) -> None:
+    """Make output layer and embedding one again where they were, and differ by their quantisation alone.
+
+    A GGUF file may hold both, in different precision. The output layer's weights are kept, as the finer ones.
+    """
+    embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+    if output is None or output.weight is embedding.weight or output.weight.shape != embedding.weight.shape:
+        return
+    apart = (output.weight.detach() - embedding.weight.detach()).norm() / output.weight.detach().norm()
+    if float(apart) < _QUANTISATION:
+        model.config.get_text_config().tie_word_embeddings = True
+        embedding.weight = output.weight
+        model.tie_weights()
 
 
 def save_whole(

@@ -313,3 +313,24 @@ def test_the_small_model_is_fetched_and_answers(tmp_path: Path) -> None:
 def test_the_model_of_a_test_can_be_made_twice(tmp_path: Path) -> None:
     one, two = tiny_model(tmp_path / "a"), tiny_model(tmp_path / "b")
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("noise", "tied"), [(0.02, True), (1.0, False)])
+def test_layers_that_quantisation_drove_apart_are_one_again(noise: float, tied: bool, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra [train]")
+    transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config)
+    output = model.get_output_embeddings().weight.detach().clone()
+    with torch.no_grad():
+        model.get_input_embeddings().weight.copy_(output + noise * output.std() * torch.randn_like(output))
+    models.tie_again(model)
+    model.save_pretrained(tmp_path)
+    read = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert read.config.tie_word_embeddings is tied
+    assert torch.equal(read.get_output_embeddings().weight, output)
+    assert torch.equal(read.get_input_embeddings().weight, output) is tied
