@@ -226,7 +226,9 @@ def test_rows_come_from_any_of_these_files(tmp_path: Path, form: str, as_folder:
         jsonl.write(path, ROWS)
     out = tmp_path / "pairs.jsonl"
     counts = readers.write("rewardbench-math", str(folder if as_folder else path), out)
-    assert counts == {"dataset": "rewardbench-math", "rows": 3, "pairs": 3, "problems": 3, "refused": {}}
+    assert counts == {
+        "dataset": "rewardbench-math", "rows": 3, "pairs": 3, "pairs_found": 3, "problems": 3, "refused": {}
+    }  # fmt: skip
     assert [p.problem for p in load_pairs(out)] == [f"problem {n}" for n in range(3)]
     assert jsonl.read_json(tmp_path / "pairs.manifest.json")["counts"] == counts
 
@@ -250,7 +252,7 @@ def test_a_folder_of_tasks_names_them_by_its_files(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     out = tmp_path / "pairs.jsonl"
-    with pytest.raises(ConfigError, match="data set 'rewardbanch': expected one of rewardbench, "):
+    with pytest.raises(ConfigError, match="data set 'rewardbanch': expected one of starter, rewardbench, "):
         readers.write("rewardbanch", None, out)
     with pytest.raises(ConfigError, match="'preferences' has no usual place; give a file"):
         readers.write("preferences", None, out)
@@ -302,3 +304,24 @@ def test_bigbench_mistake_has_one_trace_an_input_and_dyck_traces_that_the_rule_f
         good, bad = pair.chosen.split("\n"), pair.rejected.split("\n")
         assert len(good) == len(bad)
         assert good[:-1] == bad[:-1]
+
+
+def test_the_starter_corpus_by_split_and_a_reproducible_share_of_it(tmp_path: Path) -> None:
+    both = [readers.write("starter", None, tmp_path / f"{split}.jsonl", split) for split in ("train", "held_out")]
+    whole = readers.write("starter", None, tmp_path / "all.jsonl")
+    assert sum(counts["pairs"] for counts in both) == whole["pairs"] and min(counts["pairs"] for counts in both) > 0
+    sides = [{pair.problem_id for pair in load_pairs(tmp_path / f"{split}.jsonl")} for split in ("train", "held_out")]
+    assert not sides[0] & sides[1]
+    few = readers.write("starter", None, tmp_path / "few.jsonl", "held_out", limit=20, seed=3)
+    assert (few["pairs"], few["pairs_found"]) == (20, both[1]["pairs"])
+    drawn = [pair.id for pair in load_pairs(tmp_path / "few.jsonl")]
+    readers.write("starter", None, tmp_path / "again.jsonl", "held_out", limit=20, seed=3)
+    assert [pair.id for pair in load_pairs(tmp_path / "again.jsonl")] == drawn and len(set(drawn)) == 20
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "message"), [("x.jsonl", None, "leave it out"), (None, "test", "held_out")]
+)
+def test_what_the_starter_corpus_has_not_is_refused(source: Any, split: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        readers.write("starter", source, tmp_path / "pairs.jsonl", split)

@@ -6,6 +6,7 @@ What cannot be such a pair is left out and counted by its reason.
 
 from __future__ import annotations
 
+import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,8 +17,10 @@ from typing import Any
 from recode_rl import jsonl
 from recode_rl.errors import ConfigError, DataError
 from recode_rl.extras import need
-from recode_rl.pairs import PairSet, write_pairs
+from recode_rl.pairs import PairSet, make_pairs, write_pairs
+from recode_rl.problems import starter
 from recode_rl.problems.rows import column, digest_id, optional_text
+from recode_rl.problems.splits import split_by_id
 from recode_rl.types import PreferencePair
 
 Row = dict[str, Any]
@@ -292,6 +295,9 @@ def _add(made: PairSet, pair: PreferencePair) -> None:
 _REWARDBENCH_FILES = ("rewardbench.jsonl", "filtered.jsonl")
 
 
+STARTER = "starter"
+
+
 def _rewardbench(*subsets: str) -> Source:
     return Source(lambda rows: rewardbench(rows, subsets), _REWARDBENCH_FILES, "allenai/reward-bench", "filtered")
 
@@ -306,35 +312,62 @@ SOURCES = {
 }
 
 
-def write(name: str, source: str | None, out: Path, split: str | None = None) -> dict[str, Any]:
+def write(
+    name: str, source: str | None, out: Path, split: str | None = None, limit: int | None = None, seed: int = 0
+) -> dict[str, Any]:
     """Write a preference data set as pairs.jsonl, and what was left out, by reason, into the manifest beside it.
 
     `source` is a file (.jsonl, .jsonl.gz, .json, .parquet), a folder of them or a hub id; None takes the usual hub id.
-    ConfigError where the name is unknown or there is no source, DataError where nothing can be read or no pair is left.
+    "starter" is the corpus of this package, whose `split` is train, held_out or all. With `limit`, so many pairs are
+    drawn by `seed`. ConfigError where the name is unknown or there is no source, DataError where nothing can be read or
+    no pair is left.
     """
+    if name == STARTER:
+        made, rows, where = _starter(source, split)
+    else:
+        made, rows, where = _read(name, source, split)
+    refused = {reason: count for reason, count in made.refused.items() if count}
+    if not made.pairs:
+        raise DataError(f"{where}: no pairs of {name!r} in its {rows} rows ({refused})")
+    found = made.pairs if limit is None else random.Random(seed).sample(made.pairs, min(limit, len(made.pairs)))
+    write_pairs(out, found)
+    counts = {
+        "dataset": name,
+        "rows": rows,
+        "pairs": len(found),
+        "pairs_found": len(made.pairs),
+        "problems": len({pair.problem_id for pair in found}),
+        "refused": refused,
+    }
+    config = {"dataset": name, "from": where, "split": split, "limit": limit, "seed": seed, "out": str(out)}
+    jsonl.write_json(jsonl.manifest_path(out), jsonl.manifest("pairs", config, counts=counts))
+    return counts
+
+
+def _read(name: str, source: str | None, split: str | None) -> tuple[PairSet, int, str]:
+    """The pairs of a data set, how many rows they are from, and where those are."""
     if name not in SOURCES:
-        raise ConfigError(f"data set {name!r}: expected one of {', '.join(SOURCES)}")
+        raise ConfigError(f"data set {name!r}: expected one of {STARTER}, {', '.join(SOURCES)}")
     where = source or SOURCES[name].hub
     if where is None:
         raise ConfigError(f"data set {name!r} has no usual place; give a file, a folder or a hub id with --from")
+    rows = _rows(SOURCES[name], where, split)
     try:
-        made = SOURCES[name].read(rows := _rows(SOURCES[name], where, split))
+        return SOURCES[name].read(rows), len(rows), where
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
-    refused = {reason: count for reason, count in made.refused.items() if count}
-    if not made.pairs:
-        raise DataError(f"{where}: no pairs of {name!r} in its {len(rows)} rows ({refused})")
-    write_pairs(out, made.pairs)
-    counts = {
-        "dataset": name,
-        "rows": len(rows),
-        "pairs": len(made.pairs),
-        "problems": len({pair.problem_id for pair in made.pairs}),
-        "refused": refused,
-    }
-    config = {"dataset": name, "from": where, "split": split, "out": str(out)}
-    jsonl.write_json(jsonl.manifest_path(out), jsonl.manifest("pairs", config, counts=counts))
-    return counts
+
+
+def _starter(source: str | None, split: str | None) -> tuple[PairSet, int, str]:
+    """The pairs of the package's own corpus, all or those of a split by problem."""
+    if source is not None:
+        raise ConfigError(f"--from {source}: the starter corpus comes with the package; leave it out")
+    if split not in (None, "all", "train", "held_out"):
+        raise ConfigError(f"split {split!r}: the starter corpus has train, held_out and all")
+    variants = starter.variants()
+    made = make_pairs(starter.load("all"), variants)
+    wanted = [pair for pair in made.pairs if split in (None, "all") or split_by_id(pair.problem_id) == split]
+    return PairSet(wanted, made.refused), len(variants), "the package"
 
 
 def _rows(source: Source, where: str, split: str | None) -> list[Row]:
