@@ -351,8 +351,8 @@ def _read(name: str, source: str | None, split: str | None) -> tuple[PairSet, in
     where = source or SOURCES[name].hub
     if where is None:
         raise ConfigError(f"data set {name!r} has no usual place; give a file, a folder or a hub id with --from")
-    rows = _rows(SOURCES[name], where, split)
     try:
+        rows = _rows(SOURCES[name], where, split)
         return SOURCES[name].read(rows), len(rows), where
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
