@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 from recode_rl import jsonl
 from recode_rl.errors import DataError
@@ -100,15 +100,36 @@ def load_pairs(path: Path | str) -> list[PreferencePair]:
     return pairs
 
 
+class Stated(Protocol):
+    """What has an id, and is of a problem with an id and a statement."""
+
+    @property
+    def id(self) -> str:
+        """Its id in its file."""
+        ...
+
+    @property
+    def problem_id(self) -> str:
+        """The id of its problem."""
+        ...
+
+    @property
+    def problem(self) -> str:
+        """The statement of its problem."""
+        ...
+
+
 def refuse_overlap(
-    train: Sequence[PreferencePair],
-    held_out: Sequence[PreferencePair],
+    train: Sequence[Stated],
+    held_out: Sequence[Stated],
     train_file: Path | str | None = None,
     held_out_file: Path | str | None = None,
+    noun: str = "pair",
 ) -> None:
     """Refuse a split that has a problem on both sides, by its id or by its statement (white space aside).
 
-    Raises DataError with the problem, one pair of each side, and their lines where the files are given.
+    Raises DataError with the problem, one pair of each side, and their lines where the files are given. `noun` is what
+    the records are, where they are not pairs.
     """
     by_id = {pair.problem_id: pair for pair in reversed(train)}
     by_text = {_squeezed(pair.problem): pair for pair in reversed(train)}
@@ -123,16 +144,16 @@ def refuse_overlap(
     problems = len({pair.problem_id for pair in shared})
     more = f", and so are {problems - 1} more" if problems > 1 else ""
     raise DataError(
-        f"{named} is on both sides of the split: {_place(other, train_file, 'the training pairs')} and "
-        f"{_place(pair, held_out_file, 'the held-out pairs')}{more}; take each problem out of one side"
+        f"{named} is on both sides of the split: {_place(other, train_file, noun, 'training')} and "
+        f"{_place(pair, held_out_file, noun, 'held-out')}{more}; take each problem out of one side"
     )
 
 
-def _place(pair: PreferencePair, path: Path | str | None, otherwise: str) -> str:
+def _place(one: Stated, path: Path | str | None, noun: str, side: str) -> str:
     if path is None:
-        return f"pair {pair.id!r} of {otherwise}"
-    number = next((number for number, record in jsonl.read(path) if record.get("id") == pair.id), None)
-    return f"{path}: line {number} (pair {pair.id!r})"
+        return f"{noun} {one.id!r} of the {side} {noun}s"
+    number = next((number for number, record in jsonl.read(path) if record.get("id") == one.id), None)
+    return f"{path}: line {number} ({noun} {one.id!r})"
 
 
 def _squeezed(text: str) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import json
+import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar, Protocol
 
 from recode_rl import jsonl, models
 from recode_rl.config import Precision
@@ -20,6 +22,7 @@ from recode_rl.extras import need, says_disk_full
 from recode_rl.progress import Progress
 
 _COMPLETE = "complete"
+_locks: dict[Path, IO[str]] = {}  # held until the process ends
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _TRIM_BYTES = 2**31 - 1
 _VOCABULARY_SLICE = 4096
@@ -64,6 +67,13 @@ def once(action: Callable[[], object]) -> None:
     if is_first():
         action()
     _state().wait_for_everyone()
+
+
+def gathered(part: Any) -> list[Any]:
+    """What every process hands in, in their order; all of them have to call this."""
+    _state()
+    parts: list[Any] = need("accelerate.utils", "train").gather_object([part])
+    return parts
 
 
 def _state() -> Any:
@@ -178,7 +188,12 @@ def is_done(out: Path, stage: str, config: dict[str, Any]) -> bool:
 
 
 def begin(work: Path, config: dict[str, Any]) -> None:
-    """Mark `work` as the folder of a training with this config; ConfigError where it was begun with another one."""
+    """Mark `work` as the folder of a training with this config, and of this process for as long as it lives.
+
+    ConfigError where it was begun with another config, or where another process is at work in it: of a launcher that
+    was killed the processes it has started live on.
+    """
+    _hold(work)
     started = work / "started.json"
     if started.exists():
         _same_config(work, jsonl.read_json(started), config)
@@ -186,9 +201,36 @@ def begin(work: Path, config: dict[str, Any]) -> None:
         jsonl.write_json(started, config)
 
 
+def _hold(work: Path) -> None:
+    """Lock the folder; nothing where this process has locked it before, or where the file system has no locks."""
+    work.mkdir(parents=True, exist_ok=True)
+    path = (work / "lock").resolve()
+    held = _locks.get(path)
+    if held is not None and path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat()):
+        return
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with file:
+            file.seek(0)
+            number = file.read().strip()
+        raise ConfigError(
+            f"{work}: process {number} trains in this folder already; end it, or choose another out"
+        ) from None
+    except OSError:  # such as a network file system without locks
+        pass
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    if held is not None:
+        held.close()  # of a folder that has been removed since
+    _locks[path] = file
+
+
 def _same_config(place: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """ConfigError for the first setting that differs; where results go and who is told of them makes no difference."""
-    for key in sorted((set(found) & set(wanted)) - {"out", "track"}):
+    """ConfigError for the first setting that differs; where results go and who watches them makes no difference."""
+    for key in sorted((set(found) & set(wanted)) - {"out", "track", "monitor"}):
         if _comparable(found[key]) != _comparable(wanted[key]):
             raise ConfigError(
                 f"{place}: made with {key} = {found[key]!r}, not {wanted[key]!r}; choose another out, or remove it"
@@ -219,15 +261,24 @@ class Result:
     describe: Callable[[Path], object] | None = None
 
 
-def save_result(model: Any, tokenizer: Any, out: Path, result: Result, trainer: Any = None) -> None:
+def trained_model(trainer: Any) -> tuple[Any, dict[str, Any] | None]:
+    """The model of a finished training with its master weights, and all of its weights where it holds but a share.
+
+    Where the processes have the model sharded between them (FSDP, DeepSpeed), its weights are gathered, and every
+    process has to call this. Otherwise each of them holds the whole model, and the second value is None.
+    """
+    model = masters_into(trainer.model, trainer.optimizer)
+    if not (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        return model, None
+    accelerator = trainer.accelerator
+    return accelerator.unwrap_model(trainer.model_wrapped), accelerator.get_state_dict(trainer.model_wrapped)
+
+
+def save_result(model: Any, tokenizer: Any, out: Path, result: Result, state: dict[str, Any] | None = None) -> None:
     """Leave the model folder with its manifest and metrics in one rename, then remove the training's own files.
 
-    With `trainer`, weights that are spread over several processes are gathered first.
+    `state` are the weights, where the model holds but a part of them.
     """
-    state = None
-    if trainer is not None and processes() > 1:
-        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-        model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
 
     def complete(folder: Path) -> None:
         metrics = result.work / "metrics.jsonl"
@@ -262,6 +313,22 @@ def truncate_metrics(path: Path, step: int) -> None:
         jsonl.write(path, [record for _, record in jsonl.read(path) if record["step"] <= step])
 
 
+class Watches(Protocol):
+    """What looks at the lines of metrics.jsonl as they are written."""
+
+    note: str
+    """A few words about the last line, for the console."""
+    values: dict[str, float]
+    """What it adds to the last line."""
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why training should stop; None where it should go on."""
+
+    def close_step(self, row: Mapping[str, Any]) -> object:
+        """Look at one line."""
+
+
 def recorder(
     path: Path,
     title: str,
@@ -270,11 +337,13 @@ def recorder(
     rename: dict[str, str],
     extra: Callable[[int], dict[str, Any]] | None = None,
     updates_per_step: int = 1,
+    watch: Watches | None = None,
 ) -> Any:
     """A TrainerCallback that appends one line a step to metrics.jsonl, shows progress and marks whole checkpoints.
 
     `rename` maps the engine's names to ours; other names are left out. `extra(step)` adds our own values to a step.
     The engine counts optimizer updates; a step of ours is one generation batch, `updates_per_step` of them.
+    `watch` sees every line in the first process, and may end the training of all behind a checkpoint.
     """
     transformers = need("transformers", "train")
     progress = Progress(title, steps, done)
@@ -293,25 +362,33 @@ def recorder(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
         ) -> None:
             known = {rename[key]: jsonl.finite(value) for key, value in (logs or {}).items() if key in rename}
-            if not known or not state.is_world_process_zero:
-                return
-            step = state.global_step // updates_per_step
+            if known and state.is_world_process_zero:
+                self.write(state.global_step // updates_per_step, known)
+            # All processes hear of a line, and all have to end together.
+            if known and watch is not None and any(gathered(watch.stop_reason is not None)):
+                control.should_save = control.should_training_stop = True
+
+        def write(self, step: int, known: dict[str, Any]) -> None:
             record = {"step": step, "time_s": round(time.monotonic() - self.started, 2), **known}
             if extra is not None and "loss" in known:
                 record |= extra(step)
+            if watch is not None and "loss" in known:
+                watch.close_step(record)
+                record |= watch.values
             with jsonl.Appender(path) as file:
                 file.append(record)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             give_back()
             if state.global_step % updates_per_step == 0 and state.is_world_process_zero:
-                progress.advance(1)
+                progress.advance(1, watch.note if watch is not None else None)
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if not state.is_world_process_zero:
-                return
-            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            (checkpoint / _COMPLETE).write_text("", encoding="utf-8")
+            _state().wait_for_everyone()  # each process writes a part of the checkpoint
+            if state.is_world_process_zero:
+                checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+                (checkpoint / _COMPLETE).write_text("", encoding="utf-8")
+            _state().wait_for_everyone()  # none looks for the mark before it is there
 
     return Recorder()
 
@@ -390,6 +467,7 @@ def run_trainer(trainer: Any, folder: Path) -> None:
     except Exception as error:
         if not says_disk_full(error):
             raise
+        last_checkpoint(folder)  # the unfinished one goes, and its room with it
         raise InfrastructureError(f"{folder}: the disk is full; make room and run the same command again") from error
 
 

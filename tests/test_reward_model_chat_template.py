@@ -56,6 +56,13 @@ def test_scores_are_the_models_on_the_chat_whatever_the_batch(tiny_reward: Path,
     assert len(set(logits)) == len(logits)
 
 
+def test_a_server_is_told_which_reasonings_were_cut(tiny_reward: Path) -> None:
+    short = ChatTemplateScorer(str(tiny_reward), 64)
+    found = short.scores(ITEMS)
+    assert [score.cut for score in found] == [False, True, False] and short.cut == 1
+    assert [score.value for score in found] == pytest.approx(short(ITEMS))
+
+
 def test_text_that_spells_a_turn_does_not_open_one(tiny_reward: Path) -> None:
     tokenizer = models.load_tokenizer(str(tiny_reward))
     start, end = tokenizer.convert_tokens_to_ids(["<|start|>", "<|end|>"])
@@ -78,7 +85,7 @@ def test_a_reasoning_that_is_too_long_loses_its_middle_and_not_the_template(tiny
 
 
 def test_the_default_length_is_what_the_model_takes(tiny_reward: Path) -> None:
-    assert ChatTemplateScorer(str(tiny_reward))._max_length == 2048
+    assert ChatTemplateScorer(str(tiny_reward)).max_length == 2048
     with pytest.raises(ConfigError, match="takes at most 2048"):
         ChatTemplateScorer(str(tiny_reward), 4096)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,78 @@ def test_a_score_does_not_depend_on_its_batch(scorer: GenerativeScorer, monkeypa
     monkeypatch.setattr(generative, "TOKENS_PER_BATCH", 1)
     assert scorer(ITEMS) == pytest.approx(alone, abs=1e-5)
     assert scorer([]) == []
+
+
+def group(count: int, problem: str = "Read n and print the sum of its digits, " * 3) -> list[tuple[str, str]]:
+    return [(problem, f"{n}: " + "take a digit, add it; " * (1 + n % 5)) for n in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "GPT2"])
+@pytest.mark.parametrize("budget", [64, 400, 4096])
+def test_shared_prompts_give_the_scores_of_the_plain_way(
+    kind: str, budget: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = GenerativeScorer(str(language_model(kind, tmp_path)), 256)
+    monkeypatch.setattr(generative, "TOKENS_PER_BATCH", budget)
+    items = [*group(6), *ITEMS, *group(3, "Sort."), group(6)[0]]
+    tables = found.log_probabilities(items)
+    assert found.plain_because is None
+    monkeypatch.setattr(found, "_shares", False)
+    plain = found.log_probabilities(items)
+    assert max(max(row) - min(row) for row in plain) > 0.5, "the random model must tell scores apart"
+    for ours, theirs in zip(tables, plain, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def language_model(kind: str, folder: Path) -> Path:
+    """A random language model of that architecture whose tokens differ in their probability."""
+    import transformers
+    from tiny import tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(1)
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4} if kind == "GPT2" else {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }  # fmt: skip
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = getattr(transformers, f"{kind}Config")(vocab_size=len(tokenizer), **ids, **sizes)
+    model = getattr(transformers, f"{kind}{'LMHeadModel' if kind == 'GPT2' else 'ForCausalLM'}")(config)
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=0.3)
+    models.save_whole(model, tokenizer, folder / kind)
+    return folder / kind
+
+
+def test_a_problem_is_run_once_and_a_reasoning_once(scorer: GenerativeScorer) -> None:
+    items = group(5)
+    scorer(items)  # whether the model can share is found out here
+    seen: list[tuple[int, int]] = []
+
+    def note(module: object, args: object, kwargs: dict[str, Any]) -> None:
+        seen.append(tuple(kwargs["input_ids"].shape))
+
+    hook = scorer._model.base_model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        scorer([*items, items[0]])
+    finally:
+        hook.remove()
+    prompts = [encode_prompt(scorer._tokenizer, *item, 256) for item in items]
+    (prefix, rows, *behind) = seen
+    assert prefix[0] == 1 and prefix[1] >= prompts[0].prompt > 20
+    assert rows == (5, max(len(prompt.ids) for prompt in prompts) - prefix[1])
+    assert behind == [(5, len(context)) for context in scorer._plan.contexts]
+
+
+def test_a_model_that_cannot_share_is_read_plainly_and_says_so(
+    tiny: Path, scorer: GenerativeScorer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = GenerativeScorer(str(tiny), 256)
+    monkeypatch.setattr(generative, "_SAME", -1.0)
+    assert other(group(3)) == pytest.approx(scorer(group(3)), abs=1e-4)
+    assert other.plain_because is not None
+    assert "where the prompt is shared" in other.plain_because
 
 
 def test_choices_of_different_lengths_are_read_whole(scorer: GenerativeScorer, monkeypatch: pytest.MonkeyPatch) -> None:

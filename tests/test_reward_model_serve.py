@@ -25,8 +25,9 @@ from tiny import tiny_reward_model
 from recode_rl.errors import ConfigError
 from recode_rl.reward_model.batcher import QueueSettings
 from recode_rl.reward_model.exposition import Counter, Histogram, Metrics
-from recode_rl.reward_model.serve import Served, ServeSettings, _listen, make_app, make_server, serve
+from recode_rl.reward_model.serve import Served, ServeSettings, make_app, serve
 from recode_rl.scorer import RemoteScorer, RewardModelScorer, Score
+from recode_rl.serving import listen, make_server
 
 for module, extra in (("starlette", "serve"), ("uvicorn", "serve"), ("tenacity", "remote")):
     pytest.importorskip(module, reason=f"needs the extra [{extra}]")
@@ -67,7 +68,7 @@ class Running:
 @contextmanager
 def running(score: Callable[[Any], Sequence[Score]], settings: ServeSettings = SETTINGS) -> Iterator[Running]:
     metrics = Metrics()
-    listener = _listen(settings)
+    listener = listen(settings.host, settings.port)
     host, port = listener.getsockname()[:2]
     server = make_server(make_app(Served("tiny", 256, score), settings, metrics))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -408,7 +409,7 @@ def test_an_address_that_is_taken_is_named(tiny_reward: Path) -> None:
 @pytest.mark.parametrize("settings", [ServeSettings(host="no.such.host.invalid"), ServeSettings(port=70_000)])
 def test_an_address_that_is_none_is_named(settings: ServeSettings) -> None:
     with pytest.raises(ConfigError, match="choose another --host or --port"):
-        _listen(settings)
+        listen(settings.host, settings.port)
 
 
 # -- metrics -----------------------------------------------------------------------------------------------------------

@@ -344,9 +344,11 @@ def test_a_reasoning_in_several_pairs_of_a_batch_is_one_row() -> None:
         {"chosen_ids": [[1, 2, 9], [1, 2, 9], [3, 9]], "rejected_ids": [[4, 4, 4, 9], [3, 9], [4, 4, 4, 9]]},
         {"chosen_ids": [[5, 9]], "rejected_ids": [[3, 9]]},
     ]
-    batch = collate(0, rows)
+    prompts = {(1, 2, 9): 2, (3, 9): 1, (5, 9): 1, (4, 4, 4, 9): 3}
+    batch = collate(0, prompts, rows)
     assert batch["input_ids"].tolist() == [[1, 2, 9, 0], [3, 9, 0, 0], [5, 9, 0, 0], [4, 4, 4, 9]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
+    assert batch["prompts"].tolist() == [2, 1, 1, 3]
     chosen, rejected = batch["sides"].chunk(2)
     assert (chosen.tolist(), rejected.tolist()) == ([0, 0, 1, 2], [3, 1, 3, 1])
 
@@ -356,7 +358,7 @@ def test_pairs_trained_together_learn_what_they_learn_apart(config: RewardModelC
     together = changed(config, batch_size=9, micro_batch=9, epochs=3, learning_rate=1e-3)
     apart = changed(together, micro_batch=1, out=config.out.with_name("apart"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "collate", lambda pad, rows: seen.append(len(rows)) or collate(pad, rows))
+        patch.setattr(stage, "collate", lambda pad, ids, rows: seen.append(len(rows)) or collate(pad, ids, rows))
         for each in (together, apart):
             train(each, triples(3))
     assert seen[:3] == [3, 3, 3] and set(seen[3:]) == {1}
@@ -404,26 +406,76 @@ def test_the_folder_carries_a_model_card(config: RewardModelConfig, tiny: Path) 
     assert str(tiny.parent) not in text
 
 
-def test_two_processes_train_one_model(config: RewardModelConfig, tiny: Path, tmp_path: Path) -> None:
+def launch(*words: object) -> None:
+    """Run words of a `python` command line in two processes on the CPU."""
     import os
     import subprocess
     import sys
 
+    recipe = Path(__file__).parents[1] / "recipes" / "accelerate" / "cpu-2.yaml"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", recipe, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, env=environment)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
+def test_two_processes_train_one_model(config: RewardModelConfig, tiny: Path, tmp_path: Path) -> None:
     from recode_rl.pairs import write_pairs
 
     write_pairs(tmp_path / "pairs.jsonl", separable(12))
-    recipe = Path(__file__).parents[1] / "recipes" / "accelerate" / "cpu-2.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(recipe), "-m", "recode_rl"]
     options = ["--base", str(tiny), "--pairs", str(tmp_path / "pairs.jsonl"), "--out", str(config.out)]
-    keys = ["epochs=2", "learning_rate=3e-3", "batch_size=4", "micro_batch=2", "max_length=128", "precision=fp32"]
+    keys = ["epochs=2", "learning_rate=3e-3", "batch_size=4", "micro_batch=2", "max_length=128", 'precision="fp32"']
     (tmp_path / "recipe.toml").write_text("validation_percent = 0\n")
-    command = [*launch, "train-rm", str(tmp_path / "recipe.toml"), *[k.replace("=fp32", '="fp32"') for k in keys]]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    run = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300, env=environment)
-    assert run.returncode == 0, run.stderr[-2000:]
+    launch("-m", "recode_rl", "train-rm", tmp_path / "recipe.toml", *keys, *options)
     assert [line["step"] for line in metrics(config.out)] == [1, 2, 3, 4, 5, 6]
     assert jsonl.read_json(config.out / "manifest.json")["pairs"]["trained"] == 12
     alone = changed(config, out=tmp_path / "alone", batch_size=4, micro_batch=4)
     train(alone, separable(12))
     assert metrics(config.out)[0]["loss"] == pytest.approx(metrics(alone.out)[0]["loss"], abs=0.05)
     assert sorted(path.name for path in config.out.parent.iterdir() if path.name.startswith(".")) == []
+
+
+_BOTH = """
+import sys
+from recode_rl.config import RewardModelConfig
+from recode_rl.reward_model.stage import train_from_config
+for line in open(sys.argv[1]):
+    train_from_config(RewardModelConfig.model_validate_json(line))
+"""
+
+
+def test_adapters_trained_in_two_processes_are_merged_as_those_of_one(
+    config: RewardModelConfig, tmp_path: Path
+) -> None:
+    """By both objectives: plain folders whose weights are, but for rounding, those that one process makes."""
+    from recode_rl.pairs import write_pairs
+
+    write_pairs(tmp_path / "pairs.jsonl", separable(12))
+    worth = {"chosen": 0.9, "rejected": 0.2}
+    sides = [(p, side, score) for p in separable(6) for side, score in worth.items()]
+    jsonl.write(
+        tmp_path / "scored.jsonl",
+        (
+            {"id": f"{p.id}/{side}", "problem_id": p.problem_id, "problem": p.problem, "score": score}
+            | {"reasoning": getattr(p, side)}
+            for p, side, score in sides
+        ),
+    )
+    lora = {"lora": LoraConfig(rank=4), "learning_rate": 1e-3}
+    by_pairs = changed(config, pairs=tmp_path / "pairs.jsonl", **lora)
+    by_score = changed(config, objective="score", scored=tmp_path / "scored.jsonl", **lora)
+    together = [changed(c, out=tmp_path / f"two-{c.objective}") for c in (by_pairs, by_score)]
+    (tmp_path / "both.py").write_text(_BOTH)
+    (tmp_path / "configs.jsonl").write_text("".join(f"{c.model_dump_json()}\n" for c in together))
+    launch(tmp_path / "both.py", tmp_path / "configs.jsonl")
+    for two in together:
+        one = changed(two, out=tmp_path / f"one-{two.objective}")
+        train_from_config(one)
+        assert not (two.out / "adapter_config.json").exists()
+        assert [line["step"] for line in metrics(two.out)] == [1, 2, 3, 4, 5, 6]
+        load = models.load_causal if two.objective == "score" else models.load_sequence_classifier
+        ours, theirs = (load(str(each.out)).state_dict() for each in (two, one))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in ours)
+        name = "model.layers.0.mlp.up_proj.weight"
+        assert not torch.allclose(ours[name], models.load_causal(two.base).state_dict()[name], atol=3e-3)

@@ -149,7 +149,7 @@ def _trained_on(model: str, pairs: Path | None) -> list[str]:
     if manifest is None:
         return []
     config = manifest.get("config", {})
-    file, split = config.get("pairs"), config.get("split")
+    file, split = config.get("pairs") or config.get("scored"), config.get("split")
     same = file is not None and pairs is not None and Path(file).resolve() == pairs.resolve()
     if same or (file is None and pairs is None and split in ("all", "held_out")):
         return ["The model was trained on pairs of this file: margin and calibration look better here than they are."]

@@ -15,7 +15,7 @@ from recode_rl import jsonl, models
 from recode_rl.errors import ModelError
 from recode_rl.extras import need
 from recode_rl.reward_model.fitting import Fitted, Frame, as_text, fit, length_limit
-from recode_rl.scorer import TOKENS_PER_BATCH, distinct_pad_token
+from recode_rl.scorer import TOKENS_PER_BATCH, Score, distinct_pad_token
 from recode_rl.scorer.groups import batches
 
 Template = Literal["auto", "recode", "chat"]
@@ -86,22 +86,31 @@ class ChatTemplateScorer:
         self._template = ChatTemplate(self._tokenizer, model)
         self._model = models.load_sequence_classifier(model).eval().to(models.device())
         self._model.config.get_text_config().pad_token_id = self._tokenizer.pad_token_id
-        self._max_length = length_limit(self._model, model, max_length, DEFAULT_LENGTH)
+        self.name = model
+        self.max_length = length_limit(self._model, model, max_length, DEFAULT_LENGTH)
         self._lock = threading.Lock()
         self.cut = 0
         """How many reasonings lost their middle so far."""
 
     def __call__(self, items: Sequence[tuple[str, str]]) -> list[float]:
         """The sigmoid of each score, in [0, 1]."""
-        torch = self._torch
-        return [float(value) for value in torch.sigmoid(torch.tensor(self.logits(items), dtype=torch.float64))]
+        return [score.value for score in self.scores(items)]
 
-    def logits(self, items: Sequence[tuple[str, str]]) -> list[float]:
+    def scores(self, items: Sequence[tuple[str, str]]) -> list[Score]:
+        """The same, each with whether its reasoning was cut."""
+        torch = self._torch
+        cut: list[bool] = []
+        values = torch.sigmoid(torch.tensor(self.logits(items, cut), dtype=torch.float64)).tolist()
+        return [Score(value, was) for value, was in zip(values, cut, strict=True)]
+
+    def logits(self, items: Sequence[tuple[str, str]], cut: list[bool] | None = None) -> list[float]:
         """The raw scores; such models give tens, which a sigmoid no longer tells apart."""
         scores = [0.0] * len(items)
         with self._lock:
-            encoded = [self._template.encode(problem, reasoning, self._max_length) for problem, reasoning in items]
+            encoded = [self._template.encode(problem, reasoning, self.max_length) for problem, reasoning in items]
             self.cut += sum(item.cut for item in encoded)
+            if cut is not None:
+                cut += [item.cut for item in encoded]
             for batch in batches([len(item.ids) for item in encoded], TOKENS_PER_BATCH):
                 for index, score in zip(batch, self._forward([encoded[i].ids for i in batch]), strict=True):
                     scores[index] = score

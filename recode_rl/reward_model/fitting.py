@@ -19,10 +19,11 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Token ids of one (problem, reasoning), and whether the reasoning lost its middle to fit."""
+    """Token ids of one (problem, reasoning), how many of them come before it, and whether it lost its middle to fit."""
 
     ids: list[int]
     cut: bool
+    prompt: int = 0
 
 
 def fit(frame: Frame, problem: list[int], reasoning: list[int], max_length: int) -> Fitted:
@@ -36,7 +37,8 @@ def fit(frame: Frame, problem: list[int], reasoning: list[int], max_length: int)
         raise ConfigError(f"max_length {max_length}: the text around the reasoning alone takes that much; raise it")
     stated = cut_middle(problem, max(room // 2, room - len(reasoning)))
     kept = cut_middle(reasoning, room - len(stated))
-    return Fitted([*frame.head, *stated, *frame.middle, *kept, *frame.tail], len(kept) < len(reasoning))
+    before = [*frame.head, *stated, *frame.middle]
+    return Fitted([*before, *kept, *frame.tail], len(kept) < len(reasoning), len(before))
 
 
 def cut_middle(ids: list[int], room: int) -> list[int]:

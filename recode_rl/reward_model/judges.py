@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from recode_rl import jsonl, prompts
-from recode_rl.errors import ConfigError, DataError, ReCodeError
+from recode_rl.errors import BudgetSpent, ConfigError, DataError, ReCodeError
 from recode_rl.progress import Progress
 from recode_rl.reward_model.evaluate import PairScores
 from recode_rl.types import PreferencePair
@@ -126,31 +126,63 @@ def judge_pairs(
     """
     views = {pair.id: _views(pair, prompt, model) for pair in pairs}
     jobs = {view.key: view.messages for pair in pairs for view in views[pair.id]}
-    read = _READERS[prompt.mode]
+    said = ask_judge(judge, jobs, prompt, model, replies)
+    verdict = _by_scores if prompt.mode == "score" else _by_orders
+    scores = [verdict(views[pair.id], said.values) for pair in pairs]
+    agree = _agreement([views[pair.id] for pair in pairs], said.values) if prompt.mode == "pair" else None
+    first_failure = said.failures[0] if said.failures else ""
+    return Judged(scores, len(jobs), said.unreadable, len(said.failures), first_failure, agree)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a judge said to each question, None where it cannot be read; and what went wrong with the rest."""
+
+    values: dict[str, float | None]
+    failures: list[str]
+    """What the endpoint answered in place of a reply, for each question that it failed."""
+    stopped: str | None = None
+    """Why not everything was asked: the budget, or too many failures in a row."""
+
+    @property
+    def unreadable(self) -> int:
+        """How many replies could not be read."""
+        return sum(value is None for value in self.values.values())
+
+
+def ask_judge(
+    judge: Judge, jobs: Mapping[str, Messages], prompt: JudgePrompt, model: str, replies: Path | None = None
+) -> Said:
+    """Ask all questions, by key, that `replies` has no answer to; every reply is kept there as it comes."""
     known = {key: value for key, value in _kept(replies).items() if key in jobs}
     failures: list[str] = []
     missing = [(key, messages) for key, messages in jobs.items() if key not in known]
-    in_a_row = 0
-    for key, reply in _asked(judge, missing, len(jobs), len(known)):
-        overlong = getattr(reply, "overlong", False)
-        if isinstance(reply, ReCodeError) and not overlong:
-            failures.append(str(reply))
-            in_a_row += 1
-            if in_a_row == _GIVE_UP_AFTER:
-                break
-            continue
-        in_a_row = 0
-        text, ending = ("", "overlong") if overlong else (reply.text, reply.finish_reason)
-        known[key] = read(text) if ending not in ("length", "overlong") else None
-        if replies is not None:
-            about = {"request": key, "model": model, "prompt_version": prompt.version, "value": known[key]}
-            with jsonl.Appender(replies) as file:
-                file.append({**about, "finish_reason": ending, "reply": text})
-    verdict = _by_scores if prompt.mode == "score" else _by_orders
-    scores = [verdict(views[pair.id], known) for pair in pairs]
-    unreadable = sum(value is None for value in known.values())
-    agree = _agreement([views[pair.id] for pair in pairs], known) if prompt.mode == "pair" else None
-    return Judged(scores, len(jobs), unreadable, len(failures), failures[0] if failures else "", agree)
+    in_a_row, stopped = 0, None
+    try:
+        for key, reply in _asked(judge, missing, len(jobs), len(known)):
+            if isinstance(reply, ReCodeError) and not getattr(reply, "overlong", False):
+                failures.append(str(reply))
+                in_a_row += 1
+                if in_a_row == _GIVE_UP_AFTER:
+                    stopped = f"{in_a_row} requests in a row failed: {failures[-1]}"
+                    break
+                continue
+            in_a_row = 0
+            said = _read(reply, prompt.mode)
+            known[key] = said["value"]
+            if replies is not None:
+                with jsonl.Appender(replies) as file:
+                    file.append({"request": key, "model": model, "prompt_version": prompt.version, **said})
+    except BudgetSpent as spent:
+        stopped = str(spent)
+    return Said(known, failures, stopped)
+
+
+def _read(reply: Any, mode: Mode) -> dict[str, Any]:
+    """What is kept of a reply; one that was cut off, or of a question that was too long, says nothing."""
+    text, ending = ("", "overlong") if isinstance(reply, ReCodeError) else (reply.text, reply.finish_reason)
+    value = _READERS[mode](text) if ending not in ("length", "overlong") else None
+    return {"value": value, "finish_reason": ending, "reply": text}
 
 
 def _asked(judge: Judge, jobs: list[tuple[str, Messages]], total: int, done: int) -> Iterator[tuple[str, Any]]:
@@ -168,10 +200,15 @@ def _views(pair: PreferencePair, prompt: JudgePrompt, model: str) -> tuple[_View
 def _view(pair: PreferencePair, prompt: JudgePrompt, model: str, flipped: bool) -> _View:
     one, other = (pair.rejected, pair.chosen) if flipped else (pair.chosen, pair.rejected)
     texts = {"{problem}": pair.problem, "{reasoning}": one, "{first}": one, "{second}": other}
+    return _View(*question(prompt, model, texts), flipped)
+
+
+def question(prompt: JudgePrompt, model: str, texts: Mapping[str, str]) -> tuple[str, Messages]:
+    """What a judge is asked, with a key that is the same for the same text and model; `texts` by place, "{problem}"."""
     # All at once, so that braces in one text are not taken for the place of another.
     places = re.compile("|".join(re.escape(field) for field in _FIELDS[prompt.mode]))
     content = places.sub(lambda match: texts[match.group()].strip(), prompt.text)
-    return _View(_digest(f"{model}\n{content}"), [{"role": "user", "content": content}], flipped)
+    return _digest(f"{model}\n{content}"), [{"role": "user", "content": content}]
 
 
 def _by_scores(views: tuple[_View, _View], known: dict[str, float | None]) -> PairScores | None:

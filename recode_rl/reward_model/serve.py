@@ -16,24 +16,21 @@ import contextlib
 import json
 import math
 import resource
-import signal
-import socket
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from recode_rl.errors import ConfigError
 from recode_rl.extras import need
 from recode_rl.reward_model.batcher import Batcher, Item, QueueFull, QueueSettings, Stopped
+from recode_rl.reward_model.chat_template import ChatTemplateScorer, Template, expects_chat
 from recode_rl.reward_model.exposition import CONTENT_TYPE, Metrics
 from recode_rl.scorer import RewardModelScorer, Score
+from recode_rl.serving import listen, run, url_of
 
-_GRACE_S = 30
 _CONNECTIONS = 16_384
-_BACKLOG = 4096
 _CLIENT_LEFT = 499  # nginx's word for it; nobody is there to read it
 
 
@@ -69,47 +66,27 @@ class Refused(Exception):
         self.status, self.retry_after_s = status, retry_after_s
 
 
-def serve(model: str, settings: ServeSettings, max_length: int | None = None) -> dict[str, Any]:
+def serve(
+    model: str, settings: ServeSettings, max_length: int | None = None, template: Template = "recode"
+) -> dict[str, Any]:
     """Load a reward model and answer requests until SIGINT or SIGTERM; what was served is returned.
+
+    `template` "chat" is for classifiers of others, which are read through their own chat template; "auto" decides.
 
     Requests under way are answered before it ends. ConfigError where the address cannot be listened on.
     """
     need("uvicorn", "serve")
-    listener = _listen(settings)
+    listener = listen(settings.host, settings.port)
     _allow_connections()
-    scorer = RewardModelScorer(model, max_length)
+    scorer: RewardModelScorer | ChatTemplateScorer
+    chat = expects_chat(model, template)
+    scorer = ChatTemplateScorer(model, max_length) if chat else RewardModelScorer(model, max_length)
     metrics = Metrics()
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    url = url_of(listener)
     print(f"serving {model} at {url}/score (Ctrl-C ends it)", file=sys.stderr, flush=True)
     app = make_app(Served(scorer.name, scorer.max_length, scorer.scores), settings, metrics)
     run(app, listener)
     return {"url": url, "items": metrics.items.total, "requests": metrics.requests.total, "cut": scorer.cut}
-
-
-def run(app: Any, listener: socket.socket) -> None:
-    """Answer requests on a socket that is bound, until a signal or (in another thread) the server is told to stop."""
-    server = make_server(app)
-    with _quiet_end():
-        server.run(sockets=[listener])
-
-
-def make_server(app: Any) -> Any:
-    """The HTTP server around an application; `should_exit` ends it."""
-    uvicorn: Any = need("uvicorn", "serve")
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            loop="asyncio",
-            http="h11",
-            ws="none",
-            lifespan="on",
-            log_level="warning",
-            access_log=False,
-            backlog=_BACKLOG,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
-    )
 
 
 def make_app(served: Served, settings: ServeSettings, metrics: Metrics) -> Any:
@@ -259,38 +236,9 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _listen(settings: ServeSettings) -> socket.socket:
-    """A socket bound to the address, before a model is loaded for it; port 0 takes any that is free."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(_BACKLOG)  # who comes while the model loads is kept waiting, not turned away
-    except (OSError, OverflowError) as error:
-        listener.close()
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ConfigError(f"{settings.host}:{settings.port}: {reason}; choose another --host or --port") from None
-    return listener
-
-
 def _allow_connections() -> None:
     """Raise the limit of open files, which a connection takes one of, as far as this user may; often it is 1024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _CONNECTIONS if hard == resource.RLIM_INFINITY else min(_CONNECTIONS, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-@contextlib.contextmanager
-def _quiet_end() -> Iterator[None]:
-    """uvicorn sends itself the signal that ended it once more; here that is the way to end, and no failure."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

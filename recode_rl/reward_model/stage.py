@@ -19,7 +19,9 @@ from recode_rl.reward_model.chat_template import ChatTemplateScorer, Template, e
 from recode_rl.reward_model.evaluate import PairScores, compare, read_scores, score_pairs, summarise
 from recode_rl.reward_model.generative import GenerativeScorer
 from recode_rl.reward_model.judges import Mode, judge_pairs, load_prompt
+from recode_rl.reward_model.scored import load_scored
 from recode_rl.reward_model.train import train
+from recode_rl.reward_model.train_score import train_score
 from recode_rl.scorer import is_url, open_scorer
 from recode_rl.types import PreferencePair
 
@@ -36,20 +38,37 @@ def training_pairs(config: RewardModelConfig) -> list[PreferencePair]:
 
 
 def train_from_config(config: RewardModelConfig) -> dict[str, Any]:
-    """Train, and say what was trained on and what was refused."""
+    """Train by the objective of the config, and say what was trained on and what was refused."""
+    folder = _train_on_scores(config) if config.objective == "score" else _train_on_pairs(config)
+    manifest = jsonl.read_json(folder / "manifest.json")
+    counts = manifest["reasonings" if config.objective == "score" else "pairs"]
+    return {
+        "folder": str(folder),
+        "trained": counts["trained"],
+        "validation": counts["validation"],
+        "refused": manifest.get("refused", {}),
+        "reasonings_cut": manifest["reasonings_cut"],
+    }
+
+
+def _train_on_pairs(config: RewardModelConfig) -> Path:
     pairs, held_out = training_pairs(config), None
     if config.validation is not None:
         held_out = load_pairs(config.validation)
         refuse_overlap(pairs, held_out, config.pairs, config.validation)
-    folder = train(config, pairs, validation=held_out)
-    manifest = jsonl.read_json(folder / "manifest.json")
-    return {
-        "folder": str(folder),
-        "trained": manifest["pairs"]["trained"],
-        "validation": manifest["pairs"]["validation"],
-        "refused": manifest["refused"],
-        "reasonings_cut": manifest["reasonings_cut"],
-    }
+    return train(config, pairs, validation=held_out)
+
+
+def _train_on_scores(config: RewardModelConfig) -> Path:
+    if config.scored is None:
+        raise ConfigError('objective "score" needs scored, a scored.jsonl as `recode-rl judge` writes it')
+    scored, held_out = load_scored(config.scored), None
+    if config.split == "train":
+        scored = [one for one in scored if split_by_id(one.problem_id) == "train"]
+    if config.validation is not None:
+        held_out = load_scored(config.validation)
+        refuse_overlap(scored, held_out, config.scored, config.validation, "reasoning")
+    return train_score(config, scored, validation=held_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +221,7 @@ def _judged(name: str, pairs: Sequence[PreferencePair], out: Path | None, readin
 
 
 def _claim(out: Path, model: str, pairs: Sequence[PreferencePair], reading: Reading, **more: Any) -> None:
-    """Write down what the scores in `out` are of; ConfigError where those that are there are of something else."""
+    """Say what the scores in `out` are of; ConfigError where those that are there are of something else."""
     config: dict[str, Any] = {
         "model": model,
         "model_made": made_by(model),
@@ -213,6 +232,11 @@ def _claim(out: Path, model: str, pairs: Sequence[PreferencePair], reading: Read
     }
     if model.startswith("judge:"):
         config |= {"judge": reading.judge, "endpoint": reading.endpoint}
+    claim(out, "eval-rm", config)
+
+
+def claim(out: Path, stage: str, config: dict[str, Any]) -> None:
+    """Keep `config` beside the scores in `out`; ConfigError where those that are there were made with another one."""
     path = jsonl.manifest_path(out)
     if path.is_file() and out.exists():
         known = jsonl.read_json(path).get("config", {})
@@ -222,7 +246,7 @@ def _claim(out: Path, model: str, pairs: Sequence[PreferencePair], reading: Read
                 f"{out}: its scores are of another {' and '.join(changed)}; remove it, or choose another --out"
             )
         return
-    jsonl.write_json(path, jsonl.manifest("eval-rm", config))
+    jsonl.write_json(path, jsonl.manifest(stage, config))
 
 
 def made_by(model: str) -> str | None:

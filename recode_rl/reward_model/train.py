@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import functools
 import random
-import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recode_rl import models, training
+from recode_rl.adapters import adapted
 from recode_rl.config import RewardModelConfig
 from recode_rl.errors import DataError
 from recode_rl.extras import need, quiet_transformers
-from recode_rl.problems.splits import fold_of
-from recode_rl.reward_model import card
-from recode_rl.scorer import distinct_pad_token, encode
+from recode_rl.reward_model import card, head, tuning
+from recode_rl.scorer import Encoded, distinct_pad_token, encode, reading
 from recode_rl.types import PreferencePair
 
 _LOGGED = {
@@ -47,13 +46,19 @@ class EncodedPairs:
     """For each row, what it is trained together with: the pairs of one set of variants of a problem."""
     cut: int
     refused: Counter[str]
+    problems: list[str]
+    """The problem of each row, by its id."""
+    prompts: dict[tuple[int, ...], int]
+    """The distinct reasonings, and how many ids of each are the problem."""
 
 
 def encode_pairs(tokenizer: Any, pairs: Sequence[PreferencePair], max_length: int) -> EncodedPairs:
     """Token ids of both sides. A pair whose sides became equal by cutting is refused and counted by kind."""
     rows: list[dict[str, list[int]]] = []
     groups: list[str] = []
+    problems: list[str] = []
     refused: Counter[str] = Counter()
+    prompts: dict[tuple[int, ...], int] = {}
     cut = 0
     for pair in pairs:
         chosen = encode(tokenizer, pair.problem, pair.chosen, max_length)
@@ -63,8 +68,10 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[PreferencePair], max_length: in
             continue
         cut += chosen.cut + rejected.cut
         rows.append({"chosen_ids": chosen.ids, "rejected_ids": rejected.ids})
+        prompts |= {tuple(side.ids): side.prompt for side in (chosen, rejected)}
         groups.append(_group(pair))
-    return EncodedPairs(rows, groups, cut, refused)
+        problems.append(pair.problem_id)
+    return EncodedPairs(rows, groups, cut, refused, problems, prompts)
 
 
 def _group(pair: PreferencePair) -> str:
@@ -103,47 +110,32 @@ def train(
 
     Raises DataError where no pair of the wanted kinds is left.
     """
-    out = config.out
-    work = out.with_name(f".{out.name}-training")
-    if training.is_done(out, "train-rm", config.model_dump(mode="json")):
-        training.once(lambda: shutil.rmtree(work, ignore_errors=True))  # a kill behind the last step leaves it
-        return out
+    if tuning.is_done(config):
+        return config.out
     wanted = subsample([pair for pair in pairs if pair.kind in config.kinds], config.limit, config.seed)
-    share = 0 if validation is not None else config.validation_percent
-    held_out = {p.id: fold_of(p.problem_id, 100) < share for p in wanted}
-    validation = [pair for pair in wanted if held_out[pair.id]] if validation is None else list(validation)
-    training_pairs = [pair for pair in wanted if not held_out[pair.id]]
+    training_pairs, held_out = tuning.split(config, wanted, validation)
     if not training_pairs:
         raise DataError(f"no pairs of the kinds {', '.join(config.kinds)} to train on; check pairs, kinds and split")
-    trainer, encoded = _trainer(config, training_pairs, validation, work, title)
-    training.run_trainer(trainer, work)
-    trained = training.masters_into(trainer.model, trainer.optimizer)
-    if config.lora is not None:
-        trained = trained.merge_and_unload()
+    trainer, encoded, fitted = _trainer(config, training_pairs, held_out, title)
     facts = {
-        "pairs": {"given": len(wanted), "trained": len(encoded.rows), "validation": len(validation)},
+        "pairs": {"given": len(wanted), "trained": len(encoded.rows), "validation": len(held_out)},
         "kinds": dict(Counter(pair.kind for pair in training_pairs)),
         "generators": dict(Counter(pair.generator for pair in training_pairs)),
         "problems": len({pair.problem_id for pair in training_pairs}),
         "refused": dict(encoded.refused),
         "reasonings_cut": encoded.cut,
     }
-    result = training.Result("train-rm", config, work, facts, lambda folder: card.write(folder, config.base))
-    training.save_result(trained, trainer.processing_class, out, result, trainer)
-    return out
+    if fitted:
+        facts["head"] = fitted
+    return tuning.finish(trainer, config, facts, card.write)
 
 
 def _trainer(
-    config: RewardModelConfig,
-    pairs: Sequence[PreferencePair],
-    validation: Sequence[PreferencePair],
-    work: Path,
-    title: str,
-) -> tuple[Any, EncodedPairs]:
+    config: RewardModelConfig, pairs: Sequence[PreferencePair], validation: Sequence[PreferencePair], title: str
+) -> tuple[Any, EncodedPairs, dict[str, float]]:
     quiet_transformers()
     trl = need("trl", "train")
     datasets = need("datasets", "train")
-    transformers = need("transformers", "train")
     tokenizer = models.load_tokenizer(config.base)
     distinct_pad_token(tokenizer)
     encoded = encode_pairs(tokenizer, pairs, config.max_length)
@@ -152,70 +144,47 @@ def _trainer(
             f"all {len(pairs)} pairs became equal by cutting to max_length {config.max_length}; raise max_length"
         )
     held_out = encode_pairs(tokenizer, validation, config.max_length)
-    training.once(lambda: training.begin(work, config.model_dump(mode="json")))
+    work = tuning.begin(config)
     groups, per_forward = _grouped(encoded, config.micro_batch)
-    accumulate = max(1, round(config.batch_size / (config.micro_batch * training.processes())))
-    steps_per_epoch = -(-len(groups) // (per_forward * accumulate * training.processes()))
-    steps = max(1, round(config.epochs * steps_per_epoch))
-    every = config.evaluate_every or steps_per_epoch
-    evaluate = bool(held_out.rows) and steps > every
-    arguments = training.common_arguments(work, precision=config.precision, seed=config.seed, track=config.track)
-    args = trl.RewardConfig(
-        **(arguments | {"activation_checkpointing": config.activation_checkpointing}),
-        max_steps=steps,
-        learning_rate=config.learning_rate,
-        per_device_train_batch_size=per_forward,
-        per_device_eval_batch_size=config.micro_batch,
-        gradient_accumulation_steps=accumulate,
-        center_rewards_coefficient=config.center or None,
-        max_length=None,  # encode() has cut and counted; TRL would drop pairs in silence
-        save_strategy="steps",
-        save_steps=every,
-        eval_strategy="steps" if evaluate else "no",
-        eval_steps=every if evaluate else None,
-        load_best_model_at_end=evaluate,
-        metric_for_best_model="eval_loss" if evaluate else None,
-        greater_is_better=False if evaluate else None,
-    )
-    done = training.resumed_step(work)
-    training.once(lambda: training.truncate_metrics(work / "metrics.jsonl", done))
-    callbacks = [training.recorder(work / "metrics.jsonl", title, steps, done, _LOGGED)]
-    if evaluate:
-        callbacks.append(transformers.EarlyStoppingCallback(config.patience))
-    model = _model(config)
+    plan = tuning.plan(config, len(groups), len(held_out.rows), per_forward)
+    model, fitted = _model(config, encoded, tokenizer, work)
     trainer = trl.RewardTrainer(
         model=model,
-        args=args,
+        args=trl.RewardConfig(**tuning.arguments(config, plan, work), center_rewards_coefficient=config.center or None),
         train_dataset=datasets.Dataset.from_list(groups),
-        eval_dataset=datasets.Dataset.from_list(_grouped(held_out, 1)[0]) if evaluate else None,
-        data_collator=functools.partial(collate, tokenizer.pad_token_id),
+        eval_dataset=datasets.Dataset.from_list(_grouped(held_out, 1)[0]) if plan.evaluates else None,
+        data_collator=functools.partial(collate, tokenizer.pad_token_id, encoded.prompts | held_out.prompts),
         processing_class=tokenizer,
-        callbacks=callbacks,
+        callbacks=tuning.callbacks(config, plan, work, title, _LOGGED),
         optimizers=training.optimizers(model, config.precision, config.learning_rate, 0.0),
     )
-    return trainer, encoded
+    return trainer, encoded, fitted
 
 
-def _model(config: RewardModelConfig) -> Any:
-    """The base with a new head, in the precision of the weights; with adapters where they are wanted."""
-    model = models.load_sequence_classifier(config.base, seed=config.seed, layers=config.layers)
+def _model(
+    config: RewardModelConfig, encoded: EncodedPairs, tokenizer: Any, work: Path
+) -> tuple[Any, dict[str, float]]:
+    """The base with a new head, in the precision of its weights, with adapters where wanted, and how the head fits."""
+    whole = config.likelihood > 0
+    model = models.load_sequence_classifier(config.base, seed=config.seed, layers=None if whole else config.layers)
+    chosen = reading.Reading(config.pooling, config.layers if whole else None, config.likelihood)
+    reading.note(model, chosen, config.base)
+    fitted: dict[str, float] = {}
+    if config.fit_head:
+        rows = [Encoded(list(ids), False, prompt) for ids, prompt in encoded.prompts.items()]
+        fitted = head.give(model, chosen, rows, _sides(encoded), tokenizer, config.base, work)
     model = model.to(getattr(need("torch", "train"), training.model_dtype(config.precision)))
     scores_each_once(model)
-    if config.lora is None:
-        return model
-    peft = need("peft", "train")
-    lora, targets = config.lora, config.lora.targets
-    return peft.get_peft_model(
-        model,
-        peft.LoraConfig(
-            task_type=peft.TaskType.SEQ_CLS,
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
-            modules_to_save=["score"],
-        ),
-    )
+    if config.lora is not None:
+        model = adapted(model, config.lora, "SEQ_CLS", trained_whole=("score",))
+    return model, fitted
+
+
+def _sides(encoded: EncodedPairs) -> head.Sides:
+    """The pairs as numbers of distinct reasonings."""
+    place = {ids: number for number, ids in enumerate(encoded.prompts)}
+    chosen, rejected = ([place[tuple(row[f"{side}_ids"])] for row in encoded.rows] for side in ("chosen", "rejected"))
+    return head.Sides(chosen, rejected, encoded.problems)
 
 
 Row = dict[str, list[list[int]]]
@@ -236,10 +205,11 @@ def _grouped(encoded: EncodedPairs, micro_batch: int) -> tuple[list[Row], int]:
     return list(groups.values()), max(1, micro_batch // largest)
 
 
-def collate(pad: int, rows: Sequence[Row]) -> dict[str, Any]:
+def collate(pad: int, prompts: Mapping[tuple[int, ...], int], rows: Sequence[Row]) -> dict[str, Any]:
     """A batch in which no sequence occurs twice, padded on the right.
 
-    `sides` (2 x pairs) names the row of every chosen side, then that of every rejected side.
+    `sides` (2 x pairs) names the row of every chosen side, then that of every rejected side; `prompts` (rows) is how
+    many tokens of each row are the problem.
     """
     torch = need("torch", "train")
     sides = [tuple(ids) for side in ("chosen_ids", "rejected_ids") for row in rows for ids in row[side]]
@@ -248,17 +218,31 @@ def collate(pad: int, rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "input_ids": torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids in place]),
         "attention_mask": torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in place]),
+        "prompts": torch.tensor([prompts[ids] for ids in place]),
         "sides": torch.tensor([place[ids] for ids in sides]),
     }
 
 
 def scores_each_once(model: Any) -> None:
-    """Let the model take `sides` beside a batch, and answer with the scores in that order, as the engine expects."""
+    """Let the model take `sides` and `prompts` beside a batch, and answer with the scores as the engine expects them.
+
+    They come in the order of `sides`, and are read as the model's config says (`scorer.reading`).
+    """
     forward = model.forward
+    read = reading.of(model)
+    output = need("transformers.modeling_outputs", "train").SequenceClassifierOutputWithPast
 
     @functools.wraps(forward)
-    def spread(*args: Any, sides: Any = None, **kwargs: Any) -> Any:
-        outputs = forward(*args, **kwargs)
+    def spread(*args: Any, sides: Any = None, prompts: Any = None, **kwargs: Any) -> Any:
+        if read.plain:
+            outputs = forward(*args, **kwargs)
+        else:
+            ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
+            hidden = model.base_model(
+                input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=read.layer is not None
+            )
+            spans = list(zip(prompts.tolist(), (mask.sum(1) - 1).tolist(), strict=True))
+            outputs = output(logits=read.scores(model, hidden, ids, spans)[:, None])
         if sides is not None:
             outputs.logits = outputs.logits[sides]
         return outputs

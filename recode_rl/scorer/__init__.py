@@ -27,15 +27,17 @@ __all__ = [
 ]
 
 
-def open_scorer(model_or_url: str, max_length: int | None = None) -> RewardModelScorer | RemoteScorer:
+def open_scorer(
+    model_or_url: str, max_length: int | None = None, patience: Patience | None = None
+) -> RewardModelScorer | RemoteScorer:
     """The scorer of a folder, a hub id, or a server of `serve-rm` given by its http(s) address.
 
     `max_length` is tokens of a problem with its reasoning. A server has one of its own: ConfigError where it takes less
-    than is asked for here; InfrastructureError where it cannot be reached.
+    than is asked for here; InfrastructureError where it cannot be reached. `patience` is for a server.
     """
     if not is_url(model_or_url):
         return RewardModelScorer(model_or_url, max_length)
-    scorer = RemoteScorer(model_or_url)
+    scorer = RemoteScorer(model_or_url, patience=patience)
     if max_length is not None and scorer.max_length < max_length:
         raise ConfigError(
             f"max_length {max_length}: the reward model at {model_or_url} cuts at {scorer.max_length} tokens; "

@@ -33,6 +33,8 @@ class CannotShare(Exception):
 class Classifier:
     """A model with one output, on its device, in evaluation mode. Not for several threads at a time."""
 
+    _head = "score"
+
     def __init__(self, model: Any, pad: int, max_length: int) -> None:
         self._torch: Any = need("torch", "train")
         self._model = model
@@ -64,8 +66,8 @@ class Classifier:
     def check(self) -> None:
         """CannotShare where the model is seen, before it has run, to be none that can share a prefix."""
         backbone = self._model.base_model
-        if backbone is self._model or not isinstance(getattr(self._model, "score", None), self._torch.nn.Module):
-            raise CannotShare("it is not a backbone with a head named 'score'")
+        if backbone is self._model or not isinstance(getattr(self._model, self._head, None), self._torch.nn.Module):
+            raise CannotShare(f"it is not a backbone with a head named {self._head!r}")
         taken = inspect.signature(backbone.forward).parameters
         missing = [name for name in _NEEDED if name not in taken]
         if missing:
@@ -101,23 +103,30 @@ class Classifier:
 
     def _tails(self, held: Any, of_group: Any, prefix_mask: Any, tails: Sequence[Encoded]) -> list[float]:
         """Scores of rows that go on from the prefixes whose numbers are in `of_group`."""
-        torch = self._torch
         ids, mask = self._padded([tail.ids for tail in tails])
-        start, lengths = prefix_mask.sum(1, keepdim=True), mask.sum(1, keepdim=True)
+        hidden = self._go_on(held, of_group, prefix_mask, ids, mask)
+        if self.whole_reasonings:
+            return self._numbers(self._read(hidden, ids, tails))
+        return self._numbers(self._model.score(self._last(hidden, mask)).squeeze(-1))
+
+    def _go_on(self, held: Any, of_row: Any, before: Any, ids: Any, mask: Any) -> Any:
+        """What the backbone gives for `ids` [rows, tokens] behind the held rows `of_row`, whose mask is `before`."""
+        torch = self._torch
+        start, lengths = before.sum(1, keepdim=True), mask.sum(1, keepdim=True)
         steps = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
-        hidden = self._model.base_model(
+        return self._model.base_model(
             input_ids=ids,
-            attention_mask=torch.cat([prefix_mask, mask], dim=1),
+            attention_mask=torch.cat([before, mask], dim=1),
             position_ids=start + torch.minimum(steps, lengths - 1),  # padding must not run out of the positions
-            past_key_values=_of_rows(held, of_group),
+            past_key_values=_of_rows(held, of_row),
             use_cache=True,
             **self._asked,
         )
-        if self.whole_reasonings:
-            return self._numbers(self._read(hidden, ids, tails))
+
+    def _last(self, hidden: Any, mask: Any) -> Any:
+        """The state of each row's last token, [rows, width]."""
         states = hidden.last_hidden_state
-        last = states[torch.arange(len(tails), device=states.device), lengths.squeeze(1) - 1]
-        return self._numbers(self._model.score(last).squeeze(-1))
+        return states[self._torch.arange(len(states), device=states.device), mask.sum(1) - 1]
 
     def _checked(self, cache: Any) -> Any:
         """The cache, if it holds keys and values of all tokens in each layer."""

@@ -17,7 +17,7 @@ from recode_rl.scorer.groups import TOKENS_PER_BATCH, Group, batches, shared_gro
 
 DEFAULT_LENGTH = 1024
 # Two problems of different length with two reasonings each: what a model must score alike both ways before it shares.
-_PROBE = (
+PROBE = (
     ("Add a and b.", "Return their sum."),
     ("Add a and b.", "Take b from a, which is not what was asked."),
     ("Read n, then n numbers, and print the largest of them.", "Keep the largest one seen so far."),
@@ -122,7 +122,7 @@ class RewardModelScorer:
         if self._shares is None:
             try:
                 self._classifier.check()
-                rows = [encode(self._tokenizer, problem, reasoning, self.max_length) for problem, reasoning in _PROBE]
+                rows = [encode(self._tokenizer, problem, reasoning, self.max_length) for problem, reasoning in PROBE]
                 self._compare(rows, shared_groups(rows, whole_reasonings=self._classifier.whole_reasonings))
             except CannotShare as reason:
                 self.plain_because = str(reason)

@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recode_rl.errors import ConfigError, EndpointError
+from recode_rl.errors import ConfigError, EndpointError, UnreachableError
 from recode_rl.extras import need
+from recode_rl.progress import say
 from recode_rl.waiting import PASSING, Fault, wait_or_asked
 
 _CONNECT_S = 10.0
 _MAX_ANSWER = 64 << 20
 _TAIL = 300
+_TOLD_AT = 3  # failed attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,14 @@ class Patience:
 
     `attempts` in all, with waits in between that double from `first_wait_s` up to `longest_wait_s` (Retry-After is
     obeyed up to `longest_wait_s` as well); `answer_s` is how long a server may be silent before an attempt is lost.
+    With `total_s` attempts are not counted: no further one begins so many seconds after the first.
     """
 
     attempts: int = 6
     first_wait_s: float = 0.5
     longest_wait_s: float = 30.0
     answer_s: float = 300.0
+    total_s: float | None = None
 
 
 def _parts(url: str) -> urllib.parse.SplitResult:
@@ -54,7 +58,7 @@ class RemoteScorer:
     """Scores `(problem, reasoning)` items as RewardModelScorer does; safe to call from several threads.
 
     The server is asked for its limits when this is made. EndpointError (an InfrastructureError) where it cannot be
-    reached, there or later; ConfigError where the url is none.
+    reached, there or later; ConfigError where the url is none. A server that stays away is an UnreachableError.
     """
 
     def __init__(self, url: str, *, patience: Patience | None = None) -> None:
@@ -92,21 +96,31 @@ class RemoteScorer:
         return answer.scores
 
     def _ask(self, method: str, path: str, body: bytes | None, read: Any) -> Any:
-        """What `read` makes of the answer to a request; EndpointError after the last attempt."""
+        """What `read` makes of the answer to a request; UnreachableError after the last attempt."""
         tenacity = self._tenacity
+        limit = self._patience.total_s
         attempts = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self._patience.attempts),
+            stop=tenacity.stop_after_attempt(self._patience.attempts)
+            if limit is None
+            else tenacity.stop_before_delay(limit),
             wait=self._wait,
             retry=tenacity.retry_if_exception_type(Fault),
+            before_sleep=self._tell,
             reraise=True,
         )
         try:
             return attempts(lambda: read(self._request(method, path, body)))
         except Fault as fault:
-            raise EndpointError(
-                f"{self.url}: {fault} (attempt {self._patience.attempts} of {self._patience.attempts}); "
-                "see to the reward model's server, then run again"
+            tried = self._patience.attempts
+            waited = f"attempt {tried} of {tried}" if limit is None else f"waited for {limit:g} s"
+            raise UnreachableError(
+                f"{self.url}: {fault} ({waited}); see to the reward model's server, then run again"
             ) from fault
+
+    def _tell(self, state: Any) -> None:
+        """Once for each request, that a server is waited for long."""
+        if self._patience.total_s is not None and state.attempt_number == _TOLD_AT:
+            say(f"{self.url}: {state.outcome.exception()}; waiting for it, at most {self._patience.total_s:g} s")
 
     def _wait(self, state: Any) -> float:
         """Seconds until the next attempt."""
