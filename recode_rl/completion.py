@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 
-from recode_rl.types import Completion
+from recode_rl.types import Completion, Tests
 
 _TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _WELL_FORMED = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 _THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_BRACES = re.compile(r"\\boxed\s*\{|\{|\}")
+# A brace behind a backslash is printed, as in a set, and closes nothing.
+_BRACES = re.compile(r"(?P<box>\\{1,4}boxed\s*\{)|\\[\\{}]|(?P<open>\{)|(?P<close>\})")
 _FENCE = re.compile(r"(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})(?P<info>[^`]*)")
 
 
@@ -98,14 +99,38 @@ def render(reasoning: str, program: str) -> str:
     return f"<think>\n{reasoning.strip()}\n</think>\n<answer>\n```python\n{program.strip()}\n```\n</answer>"
 
 
+def render_answer(reasoning: str, answer: str) -> str:
+    """The same for a problem of mathematics, whose answer stands in a box."""
+    return f"<think>\n{reasoning.strip()}\n</think>\n<answer>\n\\boxed{{{answer.strip()}}}\n</answer>"
+
+
+def submission(parsed: Completion, tests: Tests) -> str | None:
+    """What of a completion is graded: its program, or for tests of kind "answer" its answer; None where it has none."""
+    if tests.kind != "answer":
+        return parsed.program
+    if not parsed.text and parsed.program is not None:  # it was given without a completion
+        return extract_boxed(parsed.program) or parsed.program
+    return final_answer(parsed)
+
+
+def final_answer(parsed: Completion) -> str | None:
+    """The answer to a problem of mathematics, None where there is none.
+
+    With a well-formed answer block it is the content of the block's last box, or the whole block when it has no box;
+    without one, the last box of the text.
+    """
+    boxed = extract_boxed(parsed.text if parsed.answer is None else parsed.answer)
+    return (parsed.answer if boxed is None else boxed) or None
+
+
 def extract_boxed(text: str) -> str | None:
     r"""The content of the last complete `\boxed{…}` (braces balanced), None where there is none."""
     found: tuple[int, int] | None = None
     open_braces: list[tuple[bool, int]] = []  # whether a box begins there, and where its content begins
     for token in _BRACES.finditer(text):
-        if token[0] != "}":
-            open_braces.append((token[0] != "{", token.end()))
-        elif open_braces:
+        if token["box"] or token["open"]:
+            open_braces.append((bool(token["box"]), token.end()))
+        elif token["close"] and open_braces:
             boxed, start = open_braces.pop()
             if boxed and (found is None or start > found[0]):
                 found = start, token.start()

@@ -16,10 +16,13 @@ Weight 0 means that the reward model is not asked at all and `process` is None (
 
 from __future__ import annotations
 
+import functools
 import math
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from recode_rl import completion as completions
 from recode_rl.errors import ConfigError, InfrastructureError, SandboxError
@@ -42,6 +45,18 @@ class Grades(Protocol):
 
     def grade_many(self, jobs: Sequence[tuple[Problem, str | None]]) -> Sequence[Verdict | SandboxError]:
         """Grade `(problem, program)` jobs."""
+        ...
+
+
+class GradesAsTheyCome(Protocol):
+    """A grader that also tells of each verdict as it comes in, which scoring beside grading needs."""
+
+    def grade_many(
+        self,
+        jobs: Sequence[tuple[Problem, str | None]],
+        on_done: Callable[[int, Verdict | SandboxError], None] | None = None,
+    ) -> Sequence[Verdict | SandboxError]:
+        """Grade jobs; `on_done(index, result)` is called in this thread."""
         ...
 
 
@@ -146,6 +161,24 @@ class Scored:
     reward: RewardBreakdown
 
 
+@dataclass
+class Spent:
+    """Seconds since the last `take`: grading by the clock, the reward model at work, and all of it together.
+
+    Where the reward model works beside the grader, `total` is less than the sum of the two.
+    """
+
+    grade: float = 0.0
+    score: float = 0.0
+    total: float = 0.0
+
+    def take(self) -> Spent:
+        """What was spent, and begin anew."""
+        taken = Spent(self.grade, self.score, self.total)
+        self.grade = self.score = self.total = 0.0
+        return taken
+
+
 class Reward:
     """Parse, grade, score the samples that the rule gives weight, add up: one object for every engine."""
 
@@ -156,6 +189,13 @@ class Reward:
             raise ConfigError(f"reward rule {rule!r} needs a reward model; name one, or choose outcome_only")
         self._grader = grader
         self._scorer = scorer
+        self.spent = Spent()
+        """Of `score` alone; for one thread at a time."""
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """What scores reasonings, for those who watch."""
+        return self._scorer
 
     def score(self, batch: Sequence[tuple[Problem, str]]) -> list[Scored | InfrastructureError]:
         """The reward of each `(problem, completion text)`, in order.
@@ -163,11 +203,110 @@ class Reward:
         A sample that our own infrastructure failed (sandbox gone, reward model down) is the InfrastructureError in its
         place: it is absent from the reward, not worth zero.
         """
-        problems = [problem for problem, _ in batch]
-        parsed = [completions.parse(text) for _, text in batch]
-        programs = [completion.program for completion in parsed]
-        verdicts = self._grader.grade_many(list(zip(problems, programs, strict=True)))
-        return price(self.rule, self._scorer, problems, parsed, verdicts)
+        started = time.perf_counter()
+        problems, parsed = self._parsed(batch)
+        verdicts = self._grader.grade_many(_jobs(problems, parsed))
+        self.spent.grade += time.perf_counter() - started
+        priced = price(self.rule, self._timed(self._scorer), problems, parsed, verdicts)
+        self.spent.total += time.perf_counter() - started
+        return priced
+
+    def score_overlapped(self, batch: Sequence[tuple[Problem, str]]) -> list[Scored | InfrastructureError]:
+        """The same, where the reward model scores the samples of a problem once they are graded, beside the others.
+
+        For graders that tell of verdicts as they come in. What is scored together is the samples of one problem,
+        whatever the order of the verdicts, so that the same batch is always scored in the same way.
+        """
+        started = time.perf_counter()
+        problems, parsed = self._parsed(batch)
+        grader = cast(GradesAsTheyCome, self._grader)
+        pricing = _ByProblem(self.rule, self._timed(self._scorer), problems, parsed)
+        with pricing:
+            verdicts = grader.grade_many(_jobs(problems, parsed), pricing.add)
+            self.spent.grade += time.perf_counter() - started
+            priced = pricing.results(verdicts)
+        self.spent.total += time.perf_counter() - started
+        return priced
+
+    def _parsed(self, batch: Sequence[tuple[Problem, str]]) -> tuple[list[Problem], list[Completion]]:
+        return [problem for problem, _ in batch], [completions.parse(text) for _, text in batch]
+
+    def _timed(self, scorer: Scorer | None) -> Scorer | None:
+        if scorer is None:
+            return None
+
+        def timed(items: Sequence[tuple[str, str]]) -> Sequence[float]:
+            started = time.perf_counter()
+            try:
+                return scorer(items)
+            finally:
+                self.spent.score += time.perf_counter() - started
+
+        return timed
+
+
+def _jobs(problems: Sequence[Problem], parsed: Sequence[Completion]) -> list[tuple[Problem, str | None]]:
+    return [(p, completions.submission(completion, p.tests)) for p, completion in zip(problems, parsed, strict=True)]
+
+
+class _ByProblem:
+    """Prices the samples of each problem in a thread of its own as soon as the last of them is graded."""
+
+    def __init__(
+        self, rule: Rule, scorer: Scorer | None, problems: Sequence[Problem], parsed: Sequence[Completion]
+    ) -> None:
+        self._rule, self._scorer, self._problems, self._parsed = rule, scorer, problems, parsed
+        self._verdicts: dict[int, Verdict | SandboxError] = {}
+        self._places: dict[str, list[int]] = {}
+        for index, problem in enumerate(problems):
+            self._places.setdefault(problem.id, []).append(index)
+        self._missing = {name: len(places) for name, places in self._places.items()}
+        self._futures: dict[str, Future[list[Scored | InfrastructureError]]] = {}
+        self._down: InfrastructureError | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+
+    def add(self, index: int, verdict: Verdict | SandboxError) -> None:
+        """One more verdict; with the last one of a problem its samples are handed on."""
+        self._verdicts[index] = verdict
+        name = self._problems[index].id
+        self._missing[name] -= 1
+        if not self._missing[name]:
+            self._futures[name] = self._pool.submit(self._price, self._places[name])
+
+    def results(self, verdicts: Sequence[Verdict | SandboxError]) -> list[Scored | InfrastructureError]:
+        """All samples in their order, once their problems are priced."""
+        for index, verdict in enumerate(verdicts):
+            if index not in self._verdicts:
+                self.add(index, verdict)
+        found: dict[int, Scored | InfrastructureError] = {}
+        for name, future in self._futures.items():
+            found |= zip(self._places[name], future.result(), strict=True)
+        return [found[index] for index in range(len(self._problems))]
+
+    def _price(self, places: Sequence[int]) -> list[Scored | InfrastructureError]:
+        return price(
+            self._rule,
+            None if self._scorer is None else functools.partial(self._asking, self._scorer),
+            [self._problems[index] for index in places],
+            [self._parsed[index] for index in places],
+            [self._verdicts[index] for index in places],
+        )
+
+    def _asking(self, scorer: Scorer, items: Sequence[tuple[str, str]]) -> Sequence[float]:
+        """Once the reward model is down it is not waited for again in this batch."""
+        if self._down is not None:
+            raise self._down
+        try:
+            return scorer(items)
+        except InfrastructureError as error:
+            self._down = error
+            raise
+
+    def __enter__(self) -> _ByProblem:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def price(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,10 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts import load_tool
 
 from recode_rl import jsonl
 
-SCRIPT = Path(__file__).resolve().parents[1] / "tools" / "check_references.py"
 BUGS: list[dict[str, Any]] = [
     {
         "name": name,
@@ -28,12 +27,7 @@ BUGS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_references", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["check_references"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("check_references")
 
 
 def run(

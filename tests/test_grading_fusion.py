@@ -715,7 +715,7 @@ def test_tests_that_need_what_the_server_lacks_are_no_verdict(server: Fusion, fu
     [
         (Given("calls", entry_point="f"), "no tests"),
         (Given("asserts", entry_point="f", asserts=("assert f(",)), "not Python"),
-        (Given("answer", answer="1"), "answer"),
+        (Given("answer", answer=" "), "need an answer of 1 to"),
     ],
 )
 def test_problems_that_cannot_be_graded(server: Fusion, fusion: FusionGrader, tests: Given, message: str) -> None:
@@ -724,6 +724,14 @@ def test_problems_that_cannot_be_graded(server: Fusion, fusion: FusionGrader, te
     with pytest.raises(DataError, match="the/problem"):
         fusion.grade_many([(CALLS, RIGHT), (Problem("the/problem", "", tests), RIGHT)])
     assert all("the/problem" not in request["stdin"] for request in server.requests)
+
+
+def test_answers_of_mathematics_are_compared_here(server: Fusion, fusion: FusionGrader) -> None:
+    pytest.importorskip("math_verify", reason="needs the extra [math]")
+    problem = Problem("p/answer", "How much?", Given("answer", answer="18"))
+    found = fusion.grade_many([(problem, "18.0"), (CALLS, RIGHT), (problem, "17"), (problem, None)])
+    assert [v.status for v in found if isinstance(v, Verdict)] == ["passed", "passed", "wrong_answer", "no_code"]
+    assert all("18" not in request["stdin"] for request in server.requests)
 
 
 def test_the_driver_is_text_for_older_pythons() -> None:

@@ -13,15 +13,12 @@ program did not do what it must, or was not graded.
 from __future__ import annotations
 
 import argparse
-import ast
 import hashlib
-import importlib.util
 import json
 import re
 import sys
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +26,7 @@ from typing import Any
 
 from recode_rl import jsonl, problems
 from recode_rl.errors import DataError, SandboxError
+from recode_rl.evals import libraries
 from recode_rl.grading import Grader, verdict_to_record
 from recode_rl.problems import starter
 from recode_rl.problems.records import problem_to_record
@@ -108,25 +106,7 @@ def plan(dataset: str, data: Path, limit: int | None) -> Plan | None:
 
 def packages_missing(problem: Problem) -> list[str]:
     """Packages that a problem names or that its reference program or tests import, and that are not installed here."""
-    names = {*problem.metadata.get("libs", ())}
-    for code in (problem.metadata.get("reference"), problem.tests.code):
-        names |= set(imports(code or ""))
-    return sorted(name for name in names if importlib.util.find_spec(name) is None)
-
-
-def imports(code: str) -> Iterator[str]:
-    """The packages that a program imports, by their first names."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            nodes = list(ast.walk(ast.parse(code)))
-    except SyntaxError:
-        return
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
+    return sorted(libraries.missing(libraries.packages_used(problem)))
 
 
 def model_jobs(data: Path, known: dict[str, Problem]) -> list[Job]:

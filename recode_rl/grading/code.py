@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from typing import Any
 
 from recode_rl.errors import DataError, SandboxError
-from recode_rl.grading import compare, session, split
+from recode_rl.grading import answers, compare, session, split
 from recode_rl.grading.session import Evaluator, Outcome
-from recode_rl.sandbox import Bounds, Cell, Walls, codec
+from recode_rl.sandbox import Bounds, Cell, Interpreter, Walls, codec
 from recode_rl.sandbox.script import ScriptRun, Scripts
 from recode_rl.types import STATUS_SEVERITY, WALL_FACTOR, Isolation, Limits, Problem, Status, Tests, Verdict
 
@@ -32,11 +33,15 @@ LEETCODE_PRELUDE = (
 class Workplace:
     """What one worker grades with: cells and an evaluator, built when needed. Not for two threads at a time."""
 
-    def __init__(self, walls: Walls | None = None, core: int | None = None) -> None:
+    def __init__(
+        self, walls: Walls | None = None, core: int | None = None, interpreter: Interpreter | None = None
+    ) -> None:
         self._walls = walls
+        self._interpreter = interpreter
         self._core = core
         self._cells: dict[str, Cell] = {}
         self._evaluator: Evaluator | None = None
+        self._checker: answers.Checker | None = None
         self._job: tuple[Problem, str] | None = None
 
     def job_of(self, problem: Problem) -> str:
@@ -64,6 +69,13 @@ class Workplace:
             self._evaluator = Evaluator(self._cell("tests", session.EVALUATOR_MODULES))
         return self._evaluator
 
+    @property
+    def checker(self) -> answers.Checker:
+        """The process that compares answers of mathematics, in a cell of its own."""
+        if self._checker is None:
+            self._checker = answers.Checker(self._cell("answers", answers.MODULES))
+        return self._checker
+
     def replace_evaluator(self) -> None:
         """Let the next tests have a new one."""
         if self._evaluator is not None:
@@ -73,12 +85,16 @@ class Workplace:
     def _cell(self, name: str, modules: tuple[str, ...], sockets: bool = False) -> Cell:
         """Each cell loads only what it needs: all of it is copied, if lazily, for every program."""
         if name not in self._cells:
-            self._cells[name] = Cell(modules, self._walls, sockets, self._core)
+            interpreter = self._interpreter if name == "mixed" else None
+            self._cells[name] = Cell(modules, self._walls, sockets, self._core, interpreter)
         return self._cells[name]
 
     def close(self) -> None:
         """End everything; the next use builds it anew."""
         self.replace_evaluator()
+        if self._checker is not None:
+            checker, self._checker = self._checker, None
+            checker.close()
         while self._cells:
             self._cells.popitem()[1].close()
 
@@ -87,7 +103,7 @@ def check_problem(problem: Problem) -> int:
     """The number of tests. DataError where a problem cannot be graded at all."""
     tests = problem.tests
     if tests.kind == "answer":
-        raise DataError(f"{problem.id}: mathematics grading is not built yet; leave problems of kind 'answer' out")
+        return _check_answer(tests.answer, problem.id)
     if tests.kind in ("calls", "asserts", "check") and not tests.entry_point:
         raise DataError(f"{problem.id}: tests of kind {tests.kind!r} need an entry_point, the function they call")
     modes = compare.TEXT_MODES if tests.kind == "stdio" else compare.VALUE_MODES
@@ -103,6 +119,16 @@ def check_problem(problem: Problem) -> int:
     if count == 0:
         raise DataError(f"{problem.id}: has no tests; a program cannot pass what is not asked, leave the problem out")
     return count
+
+
+def _check_answer(answer: str | None, problem_id: str) -> int:
+    if not answers.plain(answer or "") or len(answer or "") > answers.LONGEST:
+        raise DataError(
+            f"{problem_id}: tests of kind 'answer' need an answer of 1 to {answers.LONGEST} characters, "
+            f"not {show(answer or '')}; mend the problem or leave it out"
+        )
+    answers.need_library()
+    return 1
 
 
 def _count(tests: Tests, problem_id: str) -> int:
@@ -126,6 +152,9 @@ def grade(
     """
     total = check_problem(problem)
     limits = problem.limits or defaults
+    if problem.tests.kind == "answer":
+        limits = problem.limits or replace(defaults, time_s=min(defaults.time_s, answers.TIME_S))
+        return _grade_answer(problem.tests.answer or "", program, limits, workplace)
     if program is None:
         return Verdict("no_code", 0, total, "none", "there is no program in the answer")
     tests = problem.tests
@@ -210,6 +239,27 @@ def cut(detail: str | None) -> str | None:
         return None
     detail = detail.encode("utf-8", "backslashreplace").decode()
     return detail if len(detail) <= _DETAIL else f"{detail[: _DETAIL - 3]}..."
+
+
+def _grade_answer(wanted: str, given: str | None, limits: Limits, workplace: Workplace) -> Verdict:
+    """One comparison. Where the texts are the same, mathematics is not asked."""
+    if given is None or not given.strip():
+        return Verdict("no_code", 0, 1, "none", "there is no answer in the completion")
+    if len(given) > answers.LONGEST:
+        return Verdict("wrong_answer", 0, 1, "none", f"an answer of more than {answers.LONGEST} characters")
+    expected, found = answers.plain(wanted), answers.plain(given)
+    if answers.same_text(expected, found):
+        return Verdict("passed", 1, 1, "none")
+    detail = f"expected {show(wanted)}, got {show(given)}"
+    if answers.overlooked(expected, found):
+        return Verdict("wrong_answer", 0, 1, "none", cut(detail))
+    try:
+        equal, used = workplace.checker.equal(expected, found, limits)
+    except session.Over as over:
+        return Verdict(over.status, 0, 1, "none", cut(f"{over.detail}: {detail}"))
+    if equal:
+        return Verdict("passed", 1, 1, "none", None, round(used, 6))
+    return Verdict("wrong_answer", 0, 1, "none", cut(detail), round(used, 6))
 
 
 def _grade_stdio(tests: Tests, program: str, limits: Limits, cell: Cell, total: int) -> Verdict:

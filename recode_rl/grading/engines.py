@@ -47,4 +47,5 @@ def open_grader(config: GraderConfig) -> AnyGrader:
         require=config.require,
         isolation=config.isolation,
         engine=config.engine,
+        interpreter=config.interpreter,
     )

@@ -2,6 +2,7 @@
 
 For `stdio` and `calls` no expected value leaves this machine. Tests that are code (asserts, check, unittest) run beside
 the program on the server, isolation "shared", and must hand back a nonce with every test and after the last one.
+Answers of mathematics are no programs and do not go there.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from types import MappingProxyType
 from typing import Any
 
 from recode_rl.errors import SandboxError
-from recode_rl.grading import code, compare, split
+from recode_rl.grading import answers, code, compare, split
 from recode_rl.grading.evaluator import MAX_DRAINED, short
 from recode_rl.grading.fusion_client import Client, Ending, Patience, Report
-from recode_rl.grading.grader import Done, Job, grade_all
+from recode_rl.grading.grader import Done, Grader, Job, grade_all
 from recode_rl.grading.session import UnusableTestsError
 from recode_rl.sandbox import codec
 from recode_rl.types import STATUS_SEVERITY, WALL_FACTOR, Isolation, Limits, Problem, Status, Tests, Verdict
@@ -62,6 +63,8 @@ class FusionGrader:
         self.defaults = defaults
         self._client = Client(url, headers, patience)
         self._places = threading.BoundedSemaphore(self.workers)
+        self._local: Grader | None = None
+        self._lock = threading.Lock()
 
     def grade(self, problem: Problem, program: str | None) -> Verdict:
         """The verdict on one program.
@@ -70,6 +73,8 @@ class FusionGrader:
         as many attempts as `patience` allows, or where the server lacks a package that the tests import.
         """
         total = code.check_problem(problem)
+        if problem.tests.kind == "answer":  # no program: math-verify compares, on this machine
+            return self._here().grade(problem, program)
         if program is None:
             return Verdict("no_code", 0, total, "none", "there is no program in the answer")
         limits = problem.limits or self.defaults
@@ -80,6 +85,12 @@ class FusionGrader:
             except SandboxError as error:
                 raise code.as_sandbox_error(error, problem.id) from error
 
+    def _here(self) -> Grader:
+        with self._lock:
+            if self._local is None:
+                self._local = Grader(defaults=self.defaults)
+            return self._local
+
     def describe(self) -> dict[str, Any]:
         """What a manifest says: engine, where, workers, default limits. Its walls are its own."""
         return {
@@ -89,6 +100,7 @@ class FusionGrader:
             "isolation": "proxied",
             "workers": self.workers,
             "limits": dataclasses.asdict(self.defaults),
+            "mathematics": answers.versions(),
         }
 
     def grade_many(self, jobs: Sequence[Job], on_done: Done | None = None) -> list[Verdict | SandboxError]:
@@ -108,6 +120,8 @@ class FusionGrader:
     def close(self) -> None:
         """Give up the requests under way; a closed grader grades no more."""
         self._client.close()
+        if self._local is not None:
+            self._local.close()
 
     def __enter__(self) -> FusionGrader:
         return self

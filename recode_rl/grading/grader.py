@@ -9,17 +9,19 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from recode_rl import sandbox
 from recode_rl.errors import SandboxError
-from recode_rl.grading import code
+from recode_rl.grading import answers, code, outputs
 from recode_rl.grading.session import UnusableTestsError
 from recode_rl.types import Limits, Problem, Verdict
 
 RETRIES = 2
 MAX_FAILURES = 10  # in a row: then the sandbox is broken, and every further program would wait for it in vain
 
+T = TypeVar("T")
 Job = tuple[Problem, str | None]
 _DEFAULTS = Limits()
 Done = Callable[[int, Verdict | SandboxError], None]
@@ -41,14 +43,14 @@ class _Streak:
 def grade_all(
     workers: int,
     jobs: Sequence[Job],
-    attempt: Callable[[Job], Verdict | SandboxError],
-    on_done: Done | None,
+    attempt: Callable[[Job], T],
+    on_done: Callable[[int, T], None] | None,
     close: Callable[[], None],
-) -> list[Verdict | SandboxError]:
+) -> list[T]:
     """What `attempt` gives for each job, in their order; `close` ends what runs where this is interrupted."""
     for problem in {id(problem): problem for problem, _ in jobs}.values():
         code.check_problem(problem)
-    results: dict[int, Verdict | SandboxError] = {}
+    results: dict[int, T] = {}
     with ThreadPoolExecutor(workers, thread_name_prefix="grader") as pool:
         futures = {pool.submit(attempt, job): index for index, job in enumerate(jobs)}
         try:
@@ -69,6 +71,7 @@ class Grader:
 
     `defaults` are the limits of problems that set none. `require="full"` refuses to work behind weak walls
     (SandboxError with the names of those that are missing). `isolation="shared"` runs tests beside the program always.
+    `interpreter` is the Python, or the folder of its environment, for programs that run beside their tests.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Grader:
         require: Literal["any", "full"] = "any",
         isolation: Literal["proxied", "shared"] = "proxied",
         engine: Literal["local", "bwrap"] = "local",
+        interpreter: Path | None = None,
     ) -> None:
         self.workers = workers or os.cpu_count() or 1
         self.defaults = defaults
@@ -92,7 +96,9 @@ class Grader:
             )
         _say_what_is_missing(engine, self._level)
         walls: sandbox.Walls | None = "bwrap" if engine == "bwrap" else None
-        self._places = [code.Workplace(walls, core) for core in _cores(self.workers)]
+        self._interpreter = interpreter
+        python = None if interpreter is None else sandbox.interpreter_at(interpreter)
+        self._places = [code.Workplace(walls, core, python) for core in _cores(self.workers)]
         self._free: queue.LifoQueue[code.Workplace] = queue.LifoQueue()
         for place in self._places:
             self._free.put(place)
@@ -103,11 +109,15 @@ class Grader:
         DataError where the problem has no usable tests. SandboxError where nothing was learnt about the program, after
         two more attempts in new cells.
         """
+        return self._in_a_place(problem, lambda at: code.grade(problem, program, self.defaults, at, self._beside))
+
+    def _in_a_place(self, problem: Problem, action: Callable[[code.Workplace], T]) -> T:
+        """Do something in the next place that is free, tried again in new cells where the sandbox fails."""
         place = self._free.get()
         try:
             for attempt in range(RETRIES + 1):
                 try:
-                    return code.grade(problem, program, self.defaults, place, self._beside)
+                    return action(place)
                 except SandboxError as error:
                     place.close()
                     if attempt == RETRIES or isinstance(error, UnusableTestsError):
@@ -126,20 +136,39 @@ class Grader:
         problem has no usable tests.
         """
         streak = _Streak()
-        return grade_all(self.workers, jobs, lambda job: self._attempt(job, streak), on_done, self.close)
+        return grade_all(
+            self.workers, jobs, lambda job: self._attempt(job, streak, lambda: self.grade(*job)), on_done, self.close
+        )
 
-    def _attempt(self, job: Job, streak: _Streak) -> Verdict | SandboxError:
+    def answers_many(
+        self, jobs: Sequence[Job], inputs: int, on_done: Callable[[int, outputs.Answer], None] | None = None
+    ) -> list[outputs.Answer]:
+        """For each job the digest of the program's answers to the first inputs of its problem's tests.
+
+        None for a program that answers none, and for problems whose tests have no inputs; the SandboxError where
+        nothing was learnt. Programs with equal digests agree on all of these inputs; nothing expected is looked at.
+        """
+        streak = _Streak()
+
+        def answer(job: Job) -> outputs.Answer:
+            problem, program = job
+            run = functools.partial(outputs.answers, problem, program, inputs, self.defaults)
+            return self._attempt(job, streak, lambda: self._in_a_place(problem, run))
+
+        return grade_all(self.workers, jobs, answer, on_done, self.close)
+
+    def _attempt(self, job: Job, streak: _Streak, action: Callable[[], T]) -> T | SandboxError:
         if streak.length >= MAX_FAILURES:
             return SandboxError(f"{job[0].id}: not tried, after {MAX_FAILURES} failures of the sandbox in a row")
         try:
-            verdict = self.grade(*job)
+            found = action()
         except UnusableTestsError as error:
             return error
         except SandboxError as error:
             streak.count(failed=True)
             return error
         streak.count(failed=False)
-        return verdict
+        return found
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says: engine, level and the walls that are missing, workers, default limits."""
@@ -150,6 +179,8 @@ class Grader:
             "isolation": "shared" if self._beside else "proxied",
             "workers": self.workers,
             "limits": dataclasses.asdict(self.defaults),
+            "mathematics": answers.versions(),
+            "interpreter": None if self._interpreter is None else str(self._interpreter),
         }
 
     def close(self) -> None:

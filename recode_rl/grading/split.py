@@ -47,14 +47,14 @@ def analyse(tests: Tests, problem_id: str) -> Found:
 @functools.lru_cache(maxsize=4096)  # a group of programs is graded against the same tests
 def _analyse(blocks: tuple[str, ...], name: str, problem_id: str) -> Found:
     trees = [parse(block, problem_id) for block in blocks]
-    traces = any(map(_may_leave_trace, (node for tree in trees for node in ast.walk(tree))))
+    traces = any(map(may_leave_trace, (node for tree in trees for node in ast.walk(tree))))
     if any(uses_as_class(tree, name) for tree in trees):
         return Found(f"the tests use {name} as more than a function", traces)
     foreign = sorted(free_names("\n".join(blocks)) - {name} - _GIVEN)
     return Found(f"the tests use {', '.join(foreign)} of the program" if foreign else None, traces)
 
 
-def _may_leave_trace(node: ast.AST) -> bool:
+def may_leave_trace(node: ast.AST) -> bool:
     """Setting an attribute, or a word for what is shared by all code of a process: rather too often than too rarely."""
     if isinstance(node, ast.Attribute):
         return not isinstance(node.ctx, ast.Load) or node.attr in _SHARED_STATE or node.attr.startswith("__")

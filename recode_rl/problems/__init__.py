@@ -6,6 +6,8 @@ reason. Any other row that cannot be read is an error.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -23,13 +25,16 @@ from recode_rl.problems import (
     bigcodebench,
     code_contests,
     deepcoder,
+    gsm8k,
     humaneval,
     humanevalpack,
     leetcode,
     livecodebench,
+    mathematics,
     mbpp,
     quixbugs,
     records,
+    selection,
     splits,
     starter,
 )
@@ -39,6 +44,7 @@ from recode_rl.types import Problem
 
 Row = dict[str, Any]
 REPEATED = "it occurs again"
+_EVERYTHING = selection.Selection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +74,7 @@ class Origin:
 
     `configs` are the configurations of the repository that are read, `files_on_hub` the files by split of one that has
     no other form, `newest` says that its splits are versions, `wanted` which rows belong to the set, and `repeats` that
-    rows are known to occur more than once.
+    rows are known to occur more than once. A set whose splits are files of their own has their names in `parts`.
     """
 
     files: tuple[str, ...]
@@ -79,6 +85,7 @@ class Origin:
     newest: bool = False
     repeats: bool = False
     wanted: Callable[[Row], bool] = lambda row: True
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _ORIGINS = {
@@ -104,6 +111,18 @@ _ORIGINS = {
     "deepcoder": Origin(deepcoder.FILES, deepcoder.HUB, deepcoder.problem, deepcoder.CONFIGS, repeats=True),
     "leetcode": Origin(leetcode.FILES, leetcode.HUB, leetcode.problem),
     "quixbugs": Origin(quixbugs.FILES, quixbugs.HUB, quixbugs.problem),
+    "gsm8k": Origin((), gsm8k.HUB, gsm8k.problem, (gsm8k.CONFIG,), parts=gsm8k.FILES),
+    "math": Origin(mathematics.MATH_FILES, mathematics.MATH_HUB, mathematics.math_problem, repeats=True),
+    "math500": Origin(mathematics.MATH500_FILES, mathematics.MATH500_HUB, mathematics.math500_problem),
+    "minerva": Origin(mathematics.MINERVA_FILES, mathematics.MINERVA_HUB, mathematics.minerva_problem),
+    "aime24": Origin(mathematics.AIME24_FILES, mathematics.AIME24_HUB, mathematics.aime24_problem),
+    "dapo-math": Origin(
+        mathematics.DAPO_FILES,
+        mathematics.DAPO_HUB,
+        mathematics.dapo_problem,
+        (mathematics.DAPO_CONFIG,),
+        repeats=True,
+    ),
     "humanevalpack": Origin(humanevalpack.FILES, humanevalpack.HUB, humanevalpack.problem, (humanevalpack.CONFIG,)),
 }
 
@@ -128,23 +147,34 @@ def read(dataset: str, path: Path | str | None = None) -> Loaded:
     return DATASETS[dataset](None if path is None else Path(path))
 
 
-def write(dataset: str, path: Path | str | None, split: str, out: Path) -> dict[str, Any]:
+def write(
+    dataset: str, path: Path | str | None, split: str, out: Path, wanted: selection.Selection = _EVERYTHING
+) -> dict[str, Any]:
     """Write the problems of one split ("all": of every split) as problems.jsonl, with a manifest beside it.
 
-    Returns the counts, which the manifest has too: `problems`, `left_out` (of other splits), `skipped` (by reason) and
-    `kinds`.
+    Returns the counts, which the manifest has too: `problems`, `left_out` (of other splits), `skipped` (by reason),
+    `kinds`, and `digest`, by which the same problems are known again.
     """
     loaded = read(dataset, path)
-    chosen = splits.select(loaded.problems, split)
+    chosen, left = selection.select(splits.select(loaded.problems, split), wanted)
+    if others := len(loaded.problems) - len(chosen) - sum(left.values()):
+        left = {"another split": others, **left}
     records.write_problems(out, chosen)
+    dates = sorted(problem.date for problem in chosen if problem.date)
     counts = {
         "dataset": dataset,
         "problems": len(chosen),
         "left_out": len(loaded.problems) - len(chosen),
+        "left_out_by": left,
         "skipped": loaded.counts(),
         "kinds": dict(Counter(problem.tests.kind for problem in chosen)),
+        "difficulties": dict(Counter(problem.difficulty for problem in chosen if problem.difficulty)),
+        "dates": [dates[0], dates[-1]] if dates else None,
+        "digest": records.digest(chosen),
+        "sha256": hashlib.sha256(out.read_bytes()).hexdigest(),
     }
     config = {"dataset": dataset, "from": None if path is None else str(path), "split": split, "out": str(out)}
+    config |= dataclasses.asdict(wanted)
     made = jsonl.manifest("problems", config, counts=counts, skipped={r: list(i) for r, i in loaded.skipped.items()})
     jsonl.write_json(jsonl.manifest_path(out), made)
     return counts
@@ -169,30 +199,35 @@ class _Rows:
         self.name = name
         self.origin = origin
         self.skipped: dict[str, list[str]] = {}
+        self._seen: set[str] = set()
 
     def problem(self, row: Row) -> Problem | None:
         """The problem of a row, None where the row is not of the set or cannot be used."""
         if not self.origin.wanted(row):
             return None
         try:
-            return self.origin.problem(row)
+            made = self.origin.problem(row)
         except UnusableRow as unusable:
             self.skip(unusable.reason, unusable.identifier)
             return None
+        if self.origin.repeats and made.id in self._seen:  # not kept until all are read: some sets are mostly repeats
+            self.skip(REPEATED, made.id)
+            return None
+        self._seen.add(made.id)
+        return made
 
     def skip(self, reason: str, identifier: str) -> None:
         """Count a row that is not used."""
         self.skipped.setdefault(reason, []).append(identifier)
 
     def unique(self, problems: list[Problem], where: Path | str) -> list[Problem]:
-        """Sorted by id. A row that occurs again is skipped where the set is known for it, else it is a DataError."""
+        """Sorted by id. DataError where a row occurs again, in a set that is not known for it."""
         problems.sort(key=lambda problem: _by_number(problem.id))
-        repeated = {index for index, (a, b) in enumerate(pairwise(problems), start=1) if a.id == b.id}
-        for index in sorted(repeated):
-            if not self.origin.repeats:
-                raise DataError(f"data set {self.name!r}: problem {problems[index].id!r} occurs twice in {where}")
-            self.skip(REPEATED, problems[index].id)
-        return [problem for index, problem in enumerate(problems) if index not in repeated]
+        if twice := [a.id for a, b in pairwise(problems) if a.id == b.id]:
+            raise DataError(f"data set {self.name!r}: problem {twice[0]!r} occurs twice in {where}")
+        if REPEATED in self.skipped:
+            self.skipped[REPEATED] = self.skipped.pop(REPEATED)  # the last reason: the others say more
+        return problems
 
 
 def _load(name: str, path: Path | None) -> Loaded:
@@ -212,10 +247,13 @@ def _by_number(identifier: str) -> list[tuple[int, str]]:
 
 def _from_path(rows: _Rows, path: Path) -> list[Problem]:
     origin = rows.origin
+    usual_names = " or ".join(origin.files or [" and ".join(names[0] for names in origin.parts.values())])
     if path.is_file():
-        return _from_file(rows, path)
+        return _from_file(rows, path, next((s for s, names in origin.parts.items() if path.name in names), None))
     if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder; give the place of {' or '.join(origin.files)}")
+        raise DataError(f"{path}: no such file or folder; give the place of {usual_names}")
+    if parts := [(split, file) for split, names in origin.parts.items() for file in _first(path, names)]:
+        return [problem for split, file in parts for problem in _from_file(rows, file, split)]
     for file in (folder / usual for folder in (path, *_folders(path)) for usual in origin.files):
         if file.is_file():
             return _from_file(rows, file)
@@ -223,7 +261,11 @@ def _from_path(rows: _Rows, path: Path) -> list[Problem]:
         return _from_hub(rows, str(path))
     if parts := [(split, file) for split, files in origin.files_on_hub.items() for file in sorted(path.glob(files))]:
         return [problem for split, file in parts for problem in _from_file(rows, file, split)]
-    raise DataError(f"{path}: no {' or '.join(origin.files)} in it or its folders; data set {rows.name!r} needs it")
+    raise DataError(f"{path}: no {usual_names} in it or its folders; data set {rows.name!r} needs it")
+
+
+def _first(folder: Path, names: Iterable[str]) -> list[Path]:
+    return [folder / name for name in names if (folder / name).is_file()][:1]
 
 
 def _folders(path: Path) -> list[Path]:

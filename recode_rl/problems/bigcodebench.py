@@ -53,6 +53,7 @@ def _problem(row: dict[str, Any], source: str) -> Problem:
             "reference": f"{begin}{column(row, 'canonical_solution', str)}\n",
             "libs": _libraries(row),
             "instruct_prompt": row.get("instruct_prompt"),
+            "beginning": begin,
         },
     )
 

@@ -53,7 +53,7 @@ def _problem(row: dict[str, Any], source: str, limits: Limits | None) -> Problem
         tests=Tests(kind="check", entry_point=name, setup=_setup(row["task_id"], name, prompt), code=row["test"]),
         source=source,
         limits=limits,
-        metadata={"split": "held_out", "reference": prompt + row["canonical_solution"]},
+        metadata={"split": "held_out", "reference": prompt + row["canonical_solution"], "beginning": prompt},
     )
 
 

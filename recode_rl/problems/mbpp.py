@@ -57,7 +57,10 @@ def plus_problem(row: dict[str, Any]) -> Problem:
 def _problem(row: dict[str, Any], source: str, text: str, asserts: tuple[str, ...], limits: Limits | None) -> Problem:
     number = column(row, "task_id", int)
     shown, reference = _tests(row), _unix(column(row, "code", str))
+    # What base models continue: the text with its first test as a docstring, as EvalPlus's prompts have it.
+    beginning = f'"""\n{_unix(text).strip()}\n{shown[0]}\n"""\n'
     metadata: dict[str, Any] = {"split": _split(number, row.get("split")), "reference": reference}
+    metadata["beginning"] = beginning
     if row.get("challenge_test_list"):
         metadata["challenge_test_list"] = [_unix(test) for test in row["challenge_test_list"]]
     return Problem(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -34,6 +36,14 @@ def load_problems(path: Path | str) -> list[Problem]:
 def write_problems(path: Path | str, problems: Iterable[Problem]) -> int:
     """Replace problems.jsonl in one rename; returns the number of problems."""
     return jsonl.write(path, map(problem_to_record, problems))
+
+
+def digest(problems: Iterable[Problem]) -> str:
+    """SHA-256 of the problems as they would be written, in their order."""
+    found = hashlib.sha256()
+    for problem in problems:
+        found.update(json.dumps(problem_to_record(problem), sort_keys=True).encode() + b"\n")
+    return found.hexdigest()
 
 
 def problem_from_record(record: dict[str, Any]) -> Problem:

@@ -17,6 +17,7 @@ from recode_rl.types import Limits, Tests
 # Programs of contests: the field's graders give six to ten seconds a test, and there may be hundreds of tests.
 CONTEST_LIMITS = Limits(time_s=10.0, total_s=300.0, memory_mb=2048)
 NO_TESTS = "no tests"
+NO_ANSWER = "no answer"
 _READ_AND_PRINT = "Write a program that reads its input from standard input and prints the answer to standard output."
 _DECIMAL = re.compile(r"(?<!\S)[-+]?\d*\.\d+(?:[eE][-+]?\d+)?(?!\S)")
 _TOLERANT = re.compile(r"\berrors?\b|\bprecision\b|\btolerance\b", re.IGNORECASE)

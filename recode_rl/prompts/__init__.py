@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from recode_rl.errors import ConfigError
 from recode_rl.types import Problem
+
+_VERSION = re.compile(r"version:[ \t]*(\S[^\n]*)(?:\n|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """A prompt without its version line; a text that states no version is named by its digest."""
+
+    version: str
+    text: str
 
 
 def load(name: str, folder: Path | None = None) -> str:
@@ -20,10 +34,27 @@ def load(name: str, folder: Path | None = None) -> str:
     return (resources.files(__name__) / f"{name}.txt").read_text(encoding="utf-8").strip()
 
 
+def versioned(name: str, fields: Sequence[str], folder: Path | None = None) -> Versioned:
+    """Prompt `name` with its version. ConfigError where it has no place for one of `fields`."""
+    text = load(name, folder)
+    stated = _VERSION.match(text)
+    body = text[stated.end() :].strip() if stated else text
+    if missing := [field for field in fields if f"{{{field}}}" not in body]:
+        raise ConfigError(f"prompt {name}.txt has no {{{missing[0]}}}; put it where that text belongs")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Versioned(stated[1].strip() if stated else f"{name}@{digest}", body)
+
+
+def fill(template: str, values: Mapping[str, str]) -> str:
+    """The template with its places filled, all at once: what a value has in braces is no place of another."""
+    return re.sub(r"\{(\w+)\}", lambda place: values.get(place[1], place[0]), template)
+
+
 def policy(problem: Problem, folder: Path | None = None) -> list[dict[str, str]]:
     """What the policy is asked for a problem, as chat messages."""
     statement = problem.prompt.strip()
     if problem.starter_code:
         statement += f"\n\nBegin with this code:\n```python\n{problem.starter_code.strip()}\n```"
     # replace, not format: statements and the user's own prompts are full of braces
-    return [{"role": "user", "content": load("policy", folder).replace("{problem}", statement)}]
+    name = "policy_answer" if problem.tests.kind == "answer" else "policy"
+    return [{"role": "user", "content": load(name, folder).replace("{problem}", statement)}]

@@ -6,6 +6,6 @@ trusted: the host and the cell's init. What is not: the process a program runs i
 
 from __future__ import annotations
 
-from recode_rl.sandbox.cell import Bounds, Cell, Child, Exit, SandboxLevel, Walls, level
+from recode_rl.sandbox.cell import Bounds, Cell, Child, Exit, Interpreter, SandboxLevel, Walls, interpreter_at, level
 
-__all__ = ["Bounds", "Cell", "Child", "Exit", "SandboxLevel", "Walls", "level"]
+__all__ = ["Bounds", "Cell", "Child", "Exit", "Interpreter", "SandboxLevel", "Walls", "interpreter_at", "level"]

@@ -37,6 +37,15 @@ Walls = Literal["namespaces", "bwrap", "none"]
 
 
 @dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A Python that cells can run: its program, the folders it consists of, and where its third-party packages are."""
+
+    program: str
+    folders: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxLevel:
     """How strong the walls are on this machine: "full", or "weak" with the names of those that are missing."""
 
@@ -85,7 +94,7 @@ class Cell:
     `modules` are loaded by the trusted part at its start, so that their functions can be roles of a process
     (`"package.module:function"`, called with the number of a socket's descriptor). With `sockets` a program may make
     internet sockets, where it has a network namespace of its own and thus nobody to talk to. `core` is the processor
-    that its processes start on; those that take longer may leave it.
+    that its processes start on; those that take longer may leave it. `interpreter` is another Python than this one.
     """
 
     def __init__(
@@ -94,7 +103,9 @@ class Cell:
         walls: Walls | None = None,
         sockets: bool = False,
         core: int | None = None,
+        interpreter: Interpreter | None = None,
     ) -> None:
+        self._python = interpreter or _this()
         self.walls: Walls = walls or ("namespaces" if _can_confine() else "none")
         self._modules = modules
         self._sockets = sockets and self.walls != "none"
@@ -105,19 +116,20 @@ class Cell:
     def _launch(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, _MESSAGES)
         self._control.settimeout(PATIENCE_S)
-        config = {**_configuration(self._modules, self.walls, self._sockets), "core": self._core}
+        settings = _configuration(self._modules, self.walls, self._sockets, self._python)
+        config = {**settings, "core": self._core}
         launcher = Path(__file__).with_name("launcher.py")
         # Not -I, which would leave PYTHONHASHSEED unread; the environment is ours and the folder is not searched.
-        command = [_python(), "-s", "-P", "-S", "-X", "utf8", str(launcher), str(theirs.fileno())]
+        command = [self._python.program, "-s", "-P", "-S", "-X", "utf8", str(launcher), str(theirs.fileno())]
         if self.walls == "bwrap":
-            command = bwrap.command(command, config, _environment())
+            command = bwrap.command(command, config, _environment(self._python))
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=_environment(),
+                env=_environment(self._python),
                 pass_fds=[theirs.fileno()],
                 cwd="/",
             )
@@ -307,15 +319,56 @@ def exit_of(message: dict[str, Any]) -> Exit:
     )
 
 
-def _python() -> str:
-    """The interpreter itself, not a virtual environment's link to it: that folder is not shown inside."""
-    return os.path.realpath(sys.executable)
+@functools.cache
+def _this() -> Interpreter:
+    """This interpreter: itself, not a virtual environment's link to it, since that folder is not shown inside."""
+    return _described(_describe())
 
 
-def _environment() -> dict[str, str]:
+def _describe() -> dict[str, Any]:
+    """Where things are in the interpreter that runs this."""
+    user = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+    paths = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages(), *user]
+    return {"program": sys.executable, "prefix": sys.base_prefix, "library": os.__file__, "packages": paths}
+
+
+def _described(found: dict[str, Any]) -> Interpreter:
+    """Not its whole prefix, which may hold anything, but the folders with programs and libraries."""
+    program = os.path.realpath(found["program"])
+    prefix, library = Path(found["prefix"]).resolve(), Path(found["library"]).resolve().parent
+    folders = (prefix / "bin", prefix / "lib", prefix / "lib64", Path(program).parent, library)
+    packages = [os.path.realpath(path) for path in dict.fromkeys(found["packages"])]
+    return Interpreter(program, tuple(map(str, folders)), tuple(path for path in packages if _is_folder(path)))
+
+
+_OLDEST = (3, 11)
+_QUESTION = """
+import json, os, site, sys, sysconfig
+paths = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
+print(json.dumps({"program": sys.executable, "prefix": sys.base_prefix, "library": os.__file__, "packages": paths,
+                  "version": sys.version_info[:2]}))
+"""
+
+
+@functools.cache
+def interpreter_at(place: Path) -> Interpreter:
+    """The Python at a path, which may be the folder of its environment. SandboxError where it cannot be used."""
+    program = place / "bin" / "python" if place.is_dir() else place
+    try:
+        asked = subprocess.run([str(program), "-I", "-c", _QUESTION], capture_output=True, timeout=60, check=True)
+        found = json.loads(asked.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise SandboxError(f"{place}: not a Python that can be started ({error}); give its path or folder") from None
+    if tuple(found["version"]) < _OLDEST:
+        version = ".".join(map(str, found["version"]))
+        raise SandboxError(f"{place}: Python {version}; the sandbox needs {'.'.join(map(str, _OLDEST))} or newer")
+    return _described(found)
+
+
+def _environment(python: Interpreter) -> dict[str, str]:
     """All that a program finds in its environment; one thread for numpy, whose pools eat address space."""
     return {
-        "PATH": f"{Path(_python()).parent}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{Path(python.program).parent}:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",  # the order of sets of strings, and so a verdict, is the same in every run
         "OPENBLAS_NUM_THREADS": "1",
@@ -324,16 +377,15 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _configuration(modules: tuple[str, ...], walls: Walls, sockets: bool) -> dict[str, Any]:
-    libraries = [path for path in _site_packages() if _is_folder(path)]
+def _configuration(modules: tuple[str, ...], walls: Walls, sockets: bool, python: Interpreter) -> dict[str, Any]:
     folders = {"recode_rl": PACKAGE, "recode_rl.sandbox": PACKAGE / "sandbox", "recode_rl.grading": PACKAGE / "grading"}
     return {
         "walls": walls,
         "packages": {name: str(folders[name]) for name in _PACKAGES},
         "modules": [*_ROLES, *modules],
-        "bind": _visible([*_SYSTEM, *_interpreter(), *libraries]),
+        "bind": _visible([*_SYSTEM, *python.folders, *python.packages]),
         "hide": [str(PACKAGE)],
-        "path": libraries,
+        "path": list(python.packages),
         "filter": (seccomp.program(sockets=sockets) or b"").hex(),
     }
 
@@ -343,20 +395,6 @@ def _is_folder(path: str) -> bool:
         return Path(path).is_dir()
     except PermissionError:  # another user's home: nothing there is ours to show
         return False
-
-
-def _site_packages() -> list[str]:
-    """Where third-party packages of this interpreter are, so that a program can import numpy if it is there."""
-    user = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
-    found = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages(), *user]
-    return [os.path.realpath(path) for path in dict.fromkeys(found)]
-
-
-def _interpreter() -> list[str]:
-    """The folders of the interpreter with programs and libraries; not its whole prefix, which may hold anything."""
-    prefix = Path(sys.base_prefix).resolve()
-    library = Path(os.__file__).resolve().parent
-    return [str(path) for path in (prefix / "bin", prefix / "lib", prefix / "lib64", Path(_python()).parent, library)]
 
 
 def _visible(paths: list[str]) -> list[str]:

@@ -367,7 +367,7 @@ class Cell:
         self.renews = config["walls"] == "namespaces"
         self.modules = {name: sys.modules[name] for name in config["modules"]}
         sys.path += config["path"]
-        self.base_kib = self.resident_kib("self") or 0  # what a process forked here begins with, most of it shared
+        self.base_kib = 0  # resident memory that a process forked here begins with, most of it shared
 
     def role(self, name: str) -> Callable[[int], None]:
         """The function `module:function` among the modules loaded at the start."""
@@ -474,7 +474,10 @@ def serve(control: socket.socket, cell: Cell) -> NoReturn:
         settle(cell)
     limit_for_all()
     open_streams(cell.modules[ROLES])
-    cell.modules[ROLES].rehearse()
+    for module in cell.modules.values():
+        if hasattr(module, "rehearse"):
+            module.rehearse()
+    cell.base_kib = cell.resident_kib("self") or 0
     forget_ourselves()
     gc.collect()
     gc.freeze()

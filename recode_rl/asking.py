@@ -1,0 +1,122 @@
+"""How a problem is put to a model, by name: the think/answer prompt, and the forms that the field's evaluations use.
+
+`think_answer`  the prompt that the policy is trained with (prompts/policy.txt)
+`instruct`      the statement alone, and one code block (a boxed answer of mathematics) is asked for: for
+                instruction-tuned models
+`evalplus`      the wording of EvalPlus (Liu et al., 2023; evalplus/provider), which published HumanEval(+) and MBPP(+)
+                numbers of instruction-tuned models come from: the beginning of the program in a code block
+`complete`      no words at all: a base model continues the beginning of the program (Chen et al., 2021), and ends at
+                one of the stop strings
+`bigcodebench`  the statement of BigCodeBench's "instruct" part
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recode_rl import completion, prompts
+from recode_rl.errors import ConfigError
+from recode_rl.types import Problem
+
+# Where a function that a base model continues is over (Chen et al., 2021).
+STOP_COMPLETION = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ", "\n```")
+_EVALPLUS = (
+    "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
+    "\n```\n{beginning}\n```"
+)
+_INSTRUCT = "{statement}\n\nAnswer with the whole program as one Python code block."
+_INSTRUCT_ANSWER = "{statement}\n\nReason step by step, and put the final answer within \\boxed{}."
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a model is given for a problem: words of a user, or (`raw`) text that it continues."""
+
+    text: str
+    raw: bool = False
+
+    def messages(self) -> list[dict[str, str]]:
+        """As chat messages."""
+        return [{"role": "user", "content": self.text}]
+
+
+def _think_answer(problem: Problem) -> Asked:
+    return Asked(prompts.policy(problem)[0]["content"])
+
+
+def _instruct(problem: Problem) -> Asked:
+    wording = _INSTRUCT_ANSWER if problem.tests.kind == "answer" else _INSTRUCT
+    return Asked(wording.replace("{statement}", problem.prompt.strip()))
+
+
+def _evalplus(problem: Problem) -> Asked:
+    return Asked(_EVALPLUS.replace("{beginning}", _beginning(problem).strip()))
+
+
+def _complete(problem: Problem) -> Asked:
+    return Asked(_beginning(problem), raw=True)
+
+
+def _bigcodebench(problem: Problem) -> Asked:
+    return Asked(_stated(problem, "instruct_prompt"))
+
+
+STYLES: dict[str, Callable[[Problem], Asked]] = {
+    "think_answer": _think_answer,
+    "instruct": _instruct,
+    "evalplus": _evalplus,
+    "complete": _complete,
+    "bigcodebench": _bigcodebench,
+}
+
+
+def ask(style: str, problem: Problem) -> Asked:
+    """The problem in a style. ConfigError where the style is unknown, or the problem has not what it needs."""
+    if style not in STYLES:
+        raise ConfigError(f"prompt {style!r}: expected one of {', '.join(STYLES)}")
+    return STYLES[style](problem)
+
+
+def _beginning(problem: Problem) -> str:
+    return _stated(problem, "beginning")
+
+
+def _stated(problem: Problem, key: str) -> str:
+    text = problem.metadata.get(key)
+    if not isinstance(text, str) or not text.strip():
+        raise ConfigError(
+            f"problem {problem.id!r} has no metadata.{key}, which this prompt is made of; make the problems file anew "
+            "with `recode-rl problems`, or choose the prompt think_answer or instruct"
+        )
+    return text
+
+
+def stops(style: str) -> tuple[str, ...]:
+    """The strings that a completion ends at in a style."""
+    return STOP_COMPLETION if style == "complete" else ()
+
+
+def program(style: str, problem: Problem, text: str) -> str | None:
+    """The program in a completion, where the style has a rule of its own: None leaves it to the parser.
+
+    A continuation is put behind its beginning. Of several code blocks (a program and how to use it, say) the last that
+    defines the function under test counts, where there is one; without any block the whole text, where it defines it.
+    """
+    if style == "think_answer" or problem.tests.kind == "answer":
+        return None
+    if style == "complete":
+        return _beginning(problem) + text
+    name = (problem.tests.entry_point or "").rpartition("().")[2]
+    defines = re.compile(rf"^\s*(?:async\s+)?def\s+{re.escape(name)}\b", re.MULTILINE) if name else None
+    blocks = completion.fenced_blocks(text) or [text]
+    if defines is None:
+        return None
+    return next((block for block in reversed(blocks) if defines.search(block)), None)
+
+
+def cut(text: str, stop: tuple[str, ...]) -> tuple[str, bool]:
+    """The text up to the first stop string, and whether there was one."""
+    places = [place for place in map(text.find, stop) if place >= 0]
+    return (text[: min(places)], True) if places else (text, False)
