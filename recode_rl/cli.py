@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -13,6 +14,7 @@ import typer
 from recode_rl import __version__, interrupts
 from recode_rl.errors import ReCodeError
 from recode_rl.extras import says_disk_full
+from recode_rl.lcb_rb.cli import app as lcb_rb_app
 
 app = typer.Typer(
     help="Reinforcement learning for code models that rewards the reasoning as well as the result.",
@@ -24,6 +26,7 @@ app = typer.Typer(
 )
 models_app = typer.Typer(help="Small models as plain checkpoint folders.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
+app.add_typer(lcb_rb_app, name="lcb-rb")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")]
 ProblemsOption = Annotated[Path, typer.Option("--problems", help="problems.jsonl")]
@@ -33,6 +36,17 @@ LengthOption = Annotated[
 ]
 TemplateOption = Annotated[
     Literal["auto", "recode", "chat"], typer.Option(help="auto: chat for classifiers that train-rm did not make.")
+]
+EndpointOption = Annotated[
+    str | None, typer.Option(help="OpenAI-compatible url (llama-server, vLLM); --model is its name there.")
+]
+PromptOption = Annotated[
+    Literal["think_answer", "instruct", "evalplus", "complete", "bigcodebench"],
+    typer.Option(help="How a problem is put: complete continues the program, for base models in this process."),
+]
+StopOption = Annotated[list[str] | None, typer.Option(help="String that ends a completion; again for more.")]
+InterpreterOption = Annotated[
+    Path | None, typer.Option(help="Python for unittest files and their programs, with libraries of its own.")
 ]
 
 
@@ -67,7 +81,9 @@ def _fail(message: str, status: int) -> NoReturn:
 
 
 def _summary(as_json: bool, line: str, values: dict[str, Any]) -> None:
-    """The summary at the end: one line on stderr, or one JSON object on stdout."""
+    """The summary at the end: one line on stderr, or one JSON object on stdout; of several processes, the first's."""
+    if os.environ.get("RANK", "0") != "0":  # as launchers count them
+        return
     if as_json:
         print(json.dumps(values, ensure_ascii=False))
     else:
@@ -142,33 +158,48 @@ def problems_command(
         str,
         typer.Argument(
             help="starter, starter-harder, humaneval, humaneval+, mbpp, mbpp-full, mbpp+, livecodebench, bigcodebench, "
-            "bigcodebench-hard, apps, taco, code-contests, deepcoder, leetcode, quixbugs, humanevalpack or file"
+            "bigcodebench-hard, apps, taco, code-contests, deepcoder, leetcode, quixbugs, humanevalpack, gsm8k, math, "
+            "math500, minerva, aime24, dapo-math or file"
         ),
     ],
     out: Annotated[Path, typer.Option(help="problems.jsonl to write; its manifest goes beside it.")],
     source: Annotated[Path | None, typer.Option("--from", help="File or folder; default: package or hub.")] = None,
     split: Annotated[Literal["train", "held_out", "all"], typer.Option(help="Which problems.")] = "all",
+    release: Annotated[str | None, typer.Option(help="LiveCodeBench: release_v1 to release_v6, or v5 alone.")] = None,
+    since: Annotated[str | None, typer.Option(help="First day, as 2024-10-01.")] = None,
+    until: Annotated[str | None, typer.Option(help="Last day, as 2025-02-28.")] = None,
+    difficulty: Annotated[list[str] | None, typer.Option(help="easy, medium or hard; again for more.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """A data set in our format."""
     from recode_rl import problems
+    from recode_rl.problems.selection import Selection
 
-    values = problems.write(dataset, source, split, out)
+    values = problems.write(dataset, source, split, out, Selection(release, since, until, tuple(difficulty or ())))
     skipped = sum(values["skipped"].values())
     note = f", {skipped} rows skipped {values['skipped']}" if skipped else ""
+    note += f", {values['left_out']} left out {values['left_out_by']}" if values["left_out"] else ""
+    note += f", {' to '.join(values['dates'])}" if values["dates"] else ""
+    note += f"; digest {values['digest'][:12]}"
     _summary(as_json, f"{out}: {values['problems']} problems of {dataset} ({values['kinds']}){note}", values)
 
 
 @app.command(
-    epilog="Example: recode-rl sample --problems p.jsonl --model smollm2-135m --n 4 --temperature 1 --out s.jsonl"
+    epilog="Examples: recode-rl sample --problems p.jsonl --model smollm2-135m --n 4 --temperature 1 --out s.jsonl | "
+    "recode-rl sample --problems p.jsonl --endpoint http://localhost:8080/v1 --model M --prompt evalplus --out s.jsonl"
 )
 def sample(
     problems: ProblemsOption,
-    model: Annotated[str, typer.Option(help="Known name, checkpoint folder or hub id.")],
+    model: Annotated[str, typer.Option(help="Known name, checkpoint folder, hub id, or the endpoint's name of it.")],
     out: Annotated[Path, typer.Option(help="samples.jsonl to write; what is there is kept.")],
+    endpoint: EndpointOption = None,
+    prompt: PromptOption = "think_answer",
     n: Annotated[int, typer.Option(min=1, help="Samples a problem.")] = 1,
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Draw from this share of the probability.")] = 1.0,
     max_tokens: Annotated[int, typer.Option(min=1)] = 512,
+    stop: StopOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences, or requests to the endpoint, at a time.")] = 16,
     seed: int = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -176,9 +207,9 @@ def sample(
     from recode_rl import sampling
     from recode_rl.problems.records import load_problems
 
-    settings = sampling.SamplingSettings(samples=n, temperature=temperature, max_tokens=max_tokens, seed=seed)
+    settings = sampling.SamplingSettings(n, temperature, top_p, max_tokens, batch, seed, prompt, tuple(stop or ()))
     loaded = load_problems(problems)  # before the model, which takes longer to load
-    made = sampling.sample(sampling.LocalModel.load(model), loaded, settings, out, "sampling")
+    made = sampling.sample(sampling.open_model(model, endpoint, settings), loaded, settings, out, "sampling")
     tokens = sum(s.tokens or 0 for s in made)
     _summary(as_json, f"{out}: {len(made)} samples, {tokens} tokens", {"samples": len(made), "tokens": tokens})
 
@@ -202,6 +233,7 @@ def grade(
     require: Annotated[
         Literal["any", "full"], typer.Option(help="full refuses to run where a wall of the sandbox is missing.")
     ] = "any",
+    interpreter: InterpreterOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run every sample's program against the tests of its problem."""
@@ -212,7 +244,7 @@ def grade(
     from recode_rl.sampling import load_samples
 
     given = {"workers": workers, "isolation": isolation, "engine": engine, "url": url, "require": require}
-    config = build(GraderConfig, given, "options")
+    config = build(GraderConfig, given | {"interpreter": interpreter}, "options")
     loaded, written = load_problems(problems), load_samples(samples)
     with open_grader(config) as grader:
         graded = grading.grade_samples(loaded, written, out, grader)
@@ -257,42 +289,115 @@ def reward(
 
 @app.command(
     "eval",
-    epilog="Example: recode-rl eval --problems humaneval.jsonl --model Qwen/Qwen2.5-Coder-0.5B-Instruct --out runs/he",
+    epilog="Examples: recode-rl eval --problems he.jsonl --model Qwen/Qwen2.5-Coder-0.5B-Instruct --out runs/he | "
+    "recode-rl eval --problems he.jsonl --endpoint http://HOST:8080/v1 --model M --prompt evalplus --out runs/he | "
+    "recode-rl eval --problems he.jsonl --samples s.jsonl --out runs/he | "
+    "recode-rl eval --problems he.jsonl --grade-only --out runs/he",
 )
 def eval_command(
     problems: ProblemsOption,
-    out: Annotated[Path, typer.Option(help="Folder for samples, verdicts and results.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for samples, verdicts, results.json, .md and .html.")],
     model: Annotated[str | None, typer.Option(help="Known name, checkpoint folder or hub id.")] = None,
+    endpoint: EndpointOption = None,
     samples: Annotated[Path | None, typer.Option(help="Grade these samples instead of sampling.")] = None,
+    grade_only: Annotated[bool, typer.Option("--grade-only", help="Grade the samples that are there anew.")] = False,
+    prompt: PromptOption = "think_answer",
     n: Annotated[int, typer.Option(min=1, help="Samples a problem.")] = 1,
     temperature: Annotated[float, typer.Option(min=0.0)] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.0, max=1.0, help="Draw from this share of the probability.")] = 1.0,
     max_tokens: Annotated[int, typer.Option(min=1)] = 512,
+    stop: StopOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Sequences, or requests to the endpoint, at a time.")] = 64,
     workers: WorkersOption = None,
+    interpreter: InterpreterOption = None,
     seed: int = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Sample, grade and report pass@k, by difficulty, with intervals."""
+    """Sample, grade and report pass@k, by difficulty, date and source, with intervals."""
+    from recode_rl.config import GraderConfig, build
+    from recode_rl.evals import libraries
     from recode_rl.evals.run import Evaluation, evaluate
-    from recode_rl.grading import Grader
+    from recode_rl.grading import open_grader
     from recode_rl.problems.records import load_problems, write_problems
-    from recode_rl.sampling import LocalModel, SamplingSettings
+    from recode_rl.sampling import SamplingSettings, open_model
 
-    if (model is None) == (samples is None):
-        raise typer.BadParameter("give one of --model and --samples")
+    if not grade_only and (model is None) == (samples is None):
+        raise typer.BadParameter("give one of --model and --samples, or --grade-only")
     loaded = load_problems(problems)
+    settings = SamplingSettings(n, temperature, top_p, max_tokens, batch, seed, prompt, tuple(stop or ()))
     job = Evaluation(
         problems=loaded,
         out=out,
-        model=None if model is None else lambda: LocalModel.load(model),
+        model=None if model is None or grade_only else lambda: open_model(str(model), endpoint, settings),
         model_name=model,
         samples=samples,
-        sampling=SamplingSettings(samples=n, temperature=temperature, max_tokens=max_tokens, seed=seed),
+        grade_only=grade_only,
+        excused=libraries.excused(loaded, interpreter),
+        sampling=settings,
     )
-    with Grader(workers=workers) as grader:
+    with open_grader(build(GraderConfig, {"workers": workers, "interpreter": interpreter}, "options")) as grader:
         results = evaluate(job, grader)
     write_problems(out / "problems.jsonl", loaded)
     low, high = results["interval"]
-    _summary(as_json, f"pass@1 {results['pass@1']:.3f} [{low:.3f}, {high:.3f}] on {results['n']} problems", results)
+    line = f"pass@1 {results['pass@1']:.3f} [{low:.3f}, {high:.3f}] on {results['n']} problems"
+    if missing := results["not_evaluated"]:
+        names = f"{', '.join(missing[:5])}{' …' if missing[5:] else ''}"
+        line += f"; {len(missing)} of {len(loaded)} not evaluated ({names})"
+    _summary(as_json, line, results)
+
+
+@app.command(epilog="Example: recode-rl compare runs/before runs/after --out comparison.md")
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of evaluations; the others are held against the first.")],
+    out: Annotated[Path | None, typer.Option(help="Markdown file to write.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluations side by side: averages, paired differences with intervals, McNemar's test."""
+    from recode_rl import jsonl
+    from recode_rl.evals import compare as comparing
+
+    values = comparing.compare(runs)
+    text = comparing.markdown(values)
+    if out is not None:
+        jsonl.write_text(out, text)
+    _summary(as_json, text.rstrip(), values)
+
+
+@app.command(
+    epilog="Examples: recode-rl rerank --problems p.jsonl --samples s.jsonl --model runs/quickstart/reward-model | "
+    "recode-rl rerank --problems p.jsonl --samples s.jsonl --model http://127.0.0.1:8321 --choose-only --out runs/best"
+)
+def rerank(
+    problems: ProblemsOption,
+    samples: Annotated[Path, typer.Option(help="samples.jsonl, several for each problem.")],
+    model: Annotated[str, typer.Option(help="Folder, hub id or serve-rm URL of a reward model.")],
+    out: Annotated[Path | None, typer.Option(help="Folder; default: SAMPLES without its ending, and .rerank.")] = None,
+    verdicts: Annotated[Path | None, typer.Option(help="verdicts.jsonl of these samples; default: grade them.")] = None,
+    inputs: Annotated[int, typer.Option(min=1, help="Inputs of a problem that the majority is taken over.")] = 3,
+    choose_only: Annotated[bool, typer.Option("--choose-only", help="Grade and measure nothing.")] = False,
+    workers: WorkersOption = None,
+    max_length: LengthOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose among samples with the reward model, and measure it against random, shortest and majority."""
+    from recode_rl.evals import rerank as stage
+    from recode_rl.grading import Grader
+    from recode_rl.problems.records import load_problems
+    from recode_rl.sampling import load_samples
+    from recode_rl.scorer import open_scorer
+
+    folder = out or samples.with_name(f"{samples.name.removesuffix('.gz').removesuffix('.jsonl')}.rerank")
+    loaded, written = load_problems(problems), load_samples(samples)
+    job = stage.Reranking(loaded, written, folder, model, inputs, verdicts, choose_only)
+    with Grader(workers=workers) as grader:
+        values = stage.rerank(job, open_scorer(model, max_length), grader)
+    if not choose_only and not as_json:
+        print(stage.table(values))
+    _summary(as_json, f"{folder / 'choices.jsonl'}: {values['problems']} of {values['samples']} samples chosen", values)
+    missing = [*values.get("not_graded", []), *values.get("not_run", [])]
+    if missing:
+        names = ", ".join(missing[:10])
+        _fail(f"{len(missing)} samples were not graded or run ({names}); run the same command again", 1)
 
 
 @app.command(
@@ -327,24 +432,67 @@ def synth(
 
 
 @app.command(
-    "train-rm", epilog="Example: recode-rl train-rm --pairs pairs.jsonl --base smollm2-135m --out reward-model"
+    "train-rm",
+    epilog="Examples: recode-rl train-rm --pairs pairs.jsonl --base smollm2-135m --out reward-model | "
+    "recode-rl train-rm --objective score --scored scored.jsonl --base smollm2-135m --lora 16 --out score-model",
 )
 def train_rm(
     recipe: Annotated[Path | None, typer.Argument(help="TOML recipe")] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value")] = None,
+    objective: Annotated[
+        Literal["bradley_terry", "score"] | None,
+        typer.Option(help="score: a language model that says a judge's score. Default: bradley_terry."),
+    ] = None,
     pairs: Annotated[Path | None, typer.Option(help="pairs.jsonl; default: the starter corpus.")] = None,
+    scored: Annotated[Path | None, typer.Option(help="scored.jsonl, for the objective score.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Held-out file of the same kind; default: a share.")] = None,
     base: Annotated[str | None, typer.Option(help="Known name, checkpoint folder or hub id.")] = None,
+    lora: Annotated[int | None, typer.Option(min=1, help="Train adapters of this rank, not all weights.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the reward model.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a Bradley–Terry reward model on preference pairs."""
+    """Train a reward model: Bradley–Terry on preference pairs, or the score-based baseline on scored reasonings."""
     from recode_rl.config import RewardModelConfig, from_command_line
     from recode_rl.reward_model.stage import train_from_config
 
-    options = {"pairs": pairs, "base": base, "out": out}
+    options = {"objective": objective, "pairs": pairs, "scored": scored, "validation": validation, "base": base}
+    options |= {"lora.rank": lora, "out": out}
     config = from_command_line(RewardModelConfig, recipe, overrides or [], options)
     values = train_from_config(config)
-    _summary(as_json, f"{config.out}: trained on {values['trained']} pairs", values)
+    rows = "reasonings" if config.objective == "score" else "pairs"
+    _summary(as_json, f"{config.out}: trained on {values['trained']} {rows}", values)
+
+
+@app.command(
+    epilog="Examples: recode-rl judge --reasonings runs/synth/variants.jsonl --endpoint http://localhost:8080/v1 "
+    "--model NAME --out scored.jsonl"
+)
+def judge(
+    reasonings: Annotated[Path, typer.Option(help="variants.jsonl, or any file with problem_id and reasoning.")],
+    endpoint: Annotated[str, typer.Option(help="Where the judge is (OpenAI-compatible).")],
+    model: Annotated[str, typer.Option(help="Its name there.")],
+    out: Annotated[Path, typer.Option(help="scored.jsonl to write; replies that are there are kept.")],
+    problems: Annotated[Path | None, typer.Option(help="problems.jsonl; default: the one beside the file.")] = None,
+    quality: Annotated[
+        Literal["base", "optimized", "degraded", "all"], typer.Option(help="Which variants are judged.")
+    ] = "base",
+    prompts: Annotated[Path | None, typer.Option(help="Folder with a judge_score.txt of your own.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
+    max_requests: Annotated[int | None, typer.Option(min=1, help="Stop after so many requests.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a judge model score reasonings from 0.0 to 1.0: what train-rm --objective score learns from."""
+    from recode_rl.reward_model.judging import Judging, judge_reasonings
+
+    job = Judging(reasonings, out, endpoint, model, problems, quality, prompts, concurrency, max_requests=max_requests)
+    values = judge_reasonings(job)
+    unread = len(values["unreadable"])
+    line = f"{out}: {values['scored']} reasonings scored, mean {values['mean']:.2f}, {unread} replies without a score"
+    _summary(as_json, line, values)
+    if values["not_judged"]:
+        why = f": {values['stopped']}" if values["stopped"] else ""
+        names = ", ".join(values["not_judged"][:10])
+        _fail(f"{len(values['not_judged'])} reasonings were not judged ({names}){why}; run the same command again", 1)
 
 
 @app.command(
@@ -409,17 +557,21 @@ def score(
 def pairs_command(
     name: Annotated[
         str,
-        typer.Argument(help="rewardbench, rewardbench-code, rewardbench-math, prmbench, bigbench-mistake, preferences"),
+        typer.Argument(
+            help="starter, rewardbench, rewardbench-code, rewardbench-math, prmbench, bigbench-mistake, preferences"
+        ),
     ],
     out: Annotated[Path, typer.Option(help="pairs.jsonl to write; its manifest goes beside it.")],
     source: Annotated[str | None, typer.Option("--from", help="File, folder or hub id; default: the hub.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split of a hub repository.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of a hub repository; of starter: train or held_out.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many pairs, drawn by --seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Which pairs --limit draws.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """A preference data set as pairs.jsonl."""
     from recode_rl.reward_model import readers
 
-    values = readers.write(name, source, out, split)
+    values = readers.write(name, source, out, split, limit, seed)
     note = f"; left out {values['refused']}" if values["refused"] else ""
     _summary(as_json, f"{out}: {values['pairs']} pairs of {values['problems']} problems{note}", values)
 
@@ -429,6 +581,9 @@ def serve_rm(
     model: Annotated[str, typer.Option(help="Folder or hub id of a reward model.")],
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback let anyone ask.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 8321,
+    template: Annotated[
+        Literal["auto", "recode", "chat"], typer.Option(help="chat: classifiers of others, through their own template.")
+    ] = "recode",
     max_length: LengthOption = None,
     max_items: Annotated[int, typer.Option(min=1, help="Items of one request.")] = 256,
     max_characters: Annotated[int, typer.Option(min=1000, help="Characters of one item.")] = 200_000,
@@ -442,7 +597,7 @@ def serve_rm(
 
     waiting = QueueSettings(queue_items=queue, batch_items=batch)
     settings = ServeSettings(host, port, max_items=max_items, max_characters=max_characters, queue=waiting)
-    values = serve(model, settings, max_length)
+    values = serve(model, settings, max_length, template)
     _summary(as_json, f"{values['url']}: {values['items']} items in {values['requests']} requests", values)
 
 
@@ -495,6 +650,31 @@ def sft(
 
     folder = stage.train(load_recipe(SftConfig, recipe, overrides or []))
     _summary(as_json, f"{folder}: done", {"folder": str(folder)})
+
+
+@app.command(
+    epilog="Examples: recode-rl ablate recipes/ablations/crpl.toml --limit-time 60 | "
+    "recode-rl ablate recipes/ablations/hacking.toml --only additive --seed 0 --out runs/hacking"
+)
+def ablate(
+    study: Annotated[Path, typer.Argument(help="Study file (TOML): arms, seeds, and what they share.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key.path=value")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for records, table and figure.")] = None,
+    base: Annotated[str | None, typer.Option(help="Known name, folder or hub id that all arms start from.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this arm; again for more.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Only this seed; again for more.")] = None,
+    limit_time: Annotated[float | None, typer.Option(min=0, help="Minutes; 0 runs nothing and draws.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Every (arm, seed) of a study that is not recorded yet, one at a time, with a table and a figure of all."""
+    from recode_rl.ablations.study import ablate as run_study
+    from recode_rl.ablations.study import read_study
+
+    limit_s = None if limit_time is None else 60 * limit_time
+    values = run_study(read_study(study, overrides or [], out, base), only or (), seed or (), limit_s)
+    line = f"{values['table']}: {values['recorded']} of {values['runs']} runs recorded, {len(values['ran'])} just now"
+    absent = "".join(f"; without arm {name}: {reason}" for name, reason in values["absent"].items())
+    _summary(as_json, line + absent, values)
 
 
 @app.command(epilog="Example: recode-rl report runs/quickstart --out report.html")

@@ -8,8 +8,10 @@ ReCodeError                     anything we can explain in one sentence
 ├── InfrastructureError         something of ours failed, not the program and not the policy
 │   ├── SandboxError            a program could not be run or its outcome could not be learnt
 │   └── EndpointError           a server gave no answer that can be used
+│       └── UnreachableError    it was waited for as long as was allowed, in vain
 └── Interrupted                 a stage was stopped and can be continued
-    └── BudgetSpent             the requests or tokens that were allowed are used up
+    ├── BudgetSpent             the requests or tokens that were allowed are used up
+    └── TimeOver                the time that was allowed is over
 
 A verdict is about the program, an exception is about us. The command line prints the message of a ReCodeError as one
 sentence and exits with status 1; every other exception is a defect and keeps its traceback.
@@ -54,9 +56,17 @@ class EndpointError(InfrastructureError):
         self.overlong = overlong
 
 
+class UnreachableError(EndpointError):
+    """A server was waited for as long as was allowed, in vain: the next request would wait as long."""
+
+
 class Interrupted(ReCodeError):
     """A stage was stopped before it was complete; running the same command again continues it."""
 
 
 class BudgetSpent(Interrupted):
     """The requests or tokens that were allowed are used up."""
+
+
+class TimeOver(Interrupted):
+    """The time that was allowed is over."""

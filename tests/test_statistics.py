@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from recode_rl.errors import DataError, MissingExtraError
-from recode_rl.statistics import difference_interval, mcnemar, mean_interval, pass_at_k
+from recode_rl.statistics import crossed_interval, difference_interval, mcnemar, mean_interval, pass_at_k
 
 
 def test_mean_interval_is_reproducible_and_holds_the_mean() -> None:
@@ -43,6 +43,22 @@ def test_clusters_are_drawn_whole() -> None:
     alone, together = mean_interval(values), mean_interval(values, clusters=names)
     assert alone.mean == together.mean == 0.5
     assert together.high - together.low > 2.5 * (alone.high - alone.low)
+
+
+def test_two_crossed_factors_are_both_drawn() -> None:
+    """Three seeds that differ widely and agree on no problem: the interval covers both."""
+    rows = [(seed, problem, (seed + float(problem % 2)) / 3) for seed in range(3) for problem in range(40)]
+    values, seeds, problems = [v for _, _, v in rows], [s for s, _, _ in rows], [p for _, p, _ in rows]
+    found = crossed_interval(values, seeds, problems)
+    only_problems = mean_interval(values, clusters=problems)
+    assert found.mean == pytest.approx(sum(values) / len(values))
+    assert found.low < only_problems.low < only_problems.high < found.high
+    assert found == crossed_interval(values, seeds, problems)
+    alone = crossed_interval(values[:40], seeds[:40], problems[:40])
+    expected = mean_interval(values[:40], clusters=problems[:40])
+    assert alone.as_list() == pytest.approx(expected.as_list(), abs=0.02)
+    with pytest.raises(DataError, match="give one name for each value"):
+        crossed_interval(values, seeds[1:], problems)
 
 
 def test_unequal_clusters_keep_the_plain_mean() -> None:
