@@ -76,6 +76,7 @@ class ChatSettings:
     max_total_tokens: int | None = None
     seed: int = 0
     top_logprobs: int = 0
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         endpoint_url(self.url)
@@ -290,7 +291,9 @@ class ChatClient:
 
     async def _post(self, messages: Messages, seed: int, max_tokens: int) -> Reply:
         openai, settings = self._openai, self.settings
-        more = {"logprobs": True, "top_logprobs": settings.top_logprobs} if settings.top_logprobs else {}
+        more: dict[str, Any] = {"stop": list(settings.stop)} if settings.stop else {}
+        if settings.top_logprobs:
+            more |= {"logprobs": True, "top_logprobs": settings.top_logprobs}
         try:
             # Raw, because the library makes an object of any answer, whatever is missing in it.
             raw = await self._client.chat.completions.with_raw_response.create(

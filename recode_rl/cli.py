@@ -455,8 +455,8 @@ def train_rm(
     from recode_rl.config import RewardModelConfig, from_command_line
     from recode_rl.reward_model.stage import train_from_config
 
-    options = {"objective": objective, "pairs": pairs, "scored": scored, "validation": validation, "base": base}
-    options |= {"lora.rank": lora, "out": out}
+    options: dict[str, object] = {"objective": objective, "pairs": pairs, "scored": scored, "validation": validation}
+    options |= {"base": base, "lora.rank": lora, "out": out}
     config = from_command_line(RewardModelConfig, recipe, overrides or [], options)
     values = train_from_config(config)
     rows = "reasonings" if config.objective == "score" else "pairs"

@@ -31,7 +31,7 @@ class PackagedModel:
 
 
 _QUANTISATION = 0.15
-"""Two layers that differ by less than this share of their norm are one: 4-bit files give 0.04, trained layers over 1."""
+"""Layers that differ by less than this share of their norm are one: 4-bit files give 0.04, trained layers over 1."""
 
 KNOWN_MODELS = {
     # SmolLM2-135M-Instruct by Hugging Face, quantised to Q4_1; Apache-2.0. The package's dependencies are not needed.

@@ -1,15 +1,17 @@
-"""Problems × model → samples, in this process: batches of similar length, resumable, one record a completion."""
+"""Problems × model → samples: in this process, in batches of similar length, or through an endpoint; resumable."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recode_rl import jsonl, models, prompts
-from recode_rl.errors import ConfigError, DataError
+from recode_rl import asking, jsonl, models
+from recode_rl.chat import ChatClient, ChatSettings, Reply
+from recode_rl.errors import ConfigError, DataError, EndpointError, InfrastructureError
 from recode_rl.extras import need
 from recode_rl.progress import Progress
 from recode_rl.types import Problem, Sample
@@ -17,7 +19,10 @@ from recode_rl.types import Problem, Sample
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """How completions are drawn; temperature 0 is greedy. `batch` is sequences at a time."""
+    """How completions are drawn; temperature 0 is greedy. `batch` is sequences (or requests) at a time.
+
+    `prompt` is a style of `asking`; a completion ends at the first of its stop strings and of those in `stop`.
+    """
 
     samples: int = 1
     temperature: float = 0.0
@@ -25,10 +30,19 @@ class SamplingSettings:
     max_tokens: int = 512
     batch: int = 64
     seed: int = 0
+    prompt: str = "think_answer"
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.prompt not in asking.STYLES:
+            raise ConfigError(f"prompt {self.prompt!r}: expected one of {', '.join(asking.STYLES)}")
         if self.temperature == 0 and self.samples > 1:
             raise ConfigError(f"{self.samples} samples at temperature 0 are all the same; set a temperature or n = 1")
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """All strings that a completion ends at."""
+        return (*asking.stops(self.prompt), *self.stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +66,12 @@ class LocalModel:
         loaded = models.load_causal(model, dtype="bfloat16").eval().to(models.device())
         return cls(loaded, models.load_tokenizer(model), model)
 
-    def prompt_ids(self, problem: Problem) -> list[int]:
-        """Token ids of the policy prompt, ready for an answer."""
-        return chat_ids(self.tokenizer, prompts.policy(problem))
+    def prompt_ids(self, problem: Problem, style: str = "think_answer") -> list[int]:
+        """Token ids of the prompt in a style, ready for an answer."""
+        asked = asking.ask(style, problem)
+        if asked.raw:
+            return list(self.tokenizer(asked.text)["input_ids"])
+        return chat_ids(self.tokenizer, asked.messages())
 
     def generate(self, rows: Sequence[list[int]], settings: SamplingSettings, seed: int) -> list[Generated]:
         """Complete each row of prompt ids; rows are padded on the left."""
@@ -69,6 +86,8 @@ class LocalModel:
         if settings.temperature > 0:
             torch.manual_seed(seed)
             drawn |= {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
+        if settings.stops:
+            drawn |= {"stop_strings": list(settings.stops), "tokenizer": self.tokenizer}
         with torch.no_grad():
             out = self.model.generate(
                 input_ids=ids,
@@ -78,14 +97,16 @@ class LocalModel:
                 eos_token_id=self.tokenizer.eos_token_id,
                 **drawn,
             )
-        return [self._generated(row, settings.max_tokens) for row in out[:, width:].tolist()]
+        return [self._generated(row, settings.stops) for row in out[:, width:].tolist()]
 
-    def _generated(self, ids: list[int], max_tokens: int) -> Generated:
-        eos = self.tokenizer.eos_token_id
+    def _generated(self, ids: list[int], stops: tuple[str, ...]) -> Generated:
+        eos, pad = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
         ended = eos in ids
         kept = ids[: ids.index(eos)] if ended else ids
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
-        return Generated(text, len(kept) + ended, "stop" if ended else "length")
+        while stops and kept and kept[-1] == pad:  # a row that a stop string ended is filled up
+            kept = kept[:-1]
+        text, stopped = asking.cut(self.tokenizer.decode(kept, skip_special_tokens=True), stops)
+        return Generated(text, len(kept) + ended, "stop" if ended or stopped else "length")
 
 
 def chat_ids(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
@@ -97,43 +118,153 @@ def chat_ids(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
     return list(tokenizer(text)["input_ids"])
 
 
+class EndpointModel:
+    """A model behind an OpenAI-compatible endpoint, as llama-server, vLLM and others offer it.
+
+    `transport` (an httpx2.AsyncBaseTransport) stands in for the network.
+    """
+
+    def __init__(self, chat: ChatSettings, transport: Any = None) -> None:
+        self.chat, self.name, self._transport = chat, chat.model, transport
+
+    def open(self, settings: SamplingSettings) -> ChatClient:
+        """A client that asks as these settings say."""
+        if settings.prompt == "complete":
+            raise ConfigError("prompt 'complete' continues text, which no chat endpoint does; leave the endpoint out")
+        if len(settings.stops) > _MOST_STOPS:
+            raise ConfigError(f"{len(settings.stops)} stop strings: an endpoint takes at most {_MOST_STOPS}")
+        drawn = {"temperature": settings.temperature, "top_p": settings.top_p, "max_tokens": settings.max_tokens}
+        return ChatClient(replace(self.chat, **drawn, stop=settings.stops), self._transport)  # type: ignore[arg-type]
+
+
+def open_model(model: str, endpoint: str | None, settings: SamplingSettings) -> LocalModel | EndpointModel:
+    """A model in this process, or the one that has this name behind an endpoint, asked `settings.batch` at a time."""
+    if endpoint is None:
+        return LocalModel.load(model)
+    return EndpointModel(ChatSettings(endpoint, model, concurrency=settings.batch, timeout_s=_ANSWER_S))
+
+
+_MOST_STOPS = 4
+_ANSWER_S = 900.0  # a small machine may take minutes for a long completion
+Task = tuple[Problem, str]
+
+
+class _Drawn:
+    """The samples of one file: those that are there, those that are missing, and room for more."""
+
+    def __init__(self, problems: Sequence[Problem], settings: SamplingSettings, out: Path, model: str) -> None:
+        self.tasks = [(problem, str(index)) for problem in problems for index in range(settings.samples)]
+        jsonl.repair(out)
+        there = load_samples(out) if out.exists() else []
+        self.have = {(found.problem_id, found.sample_id): found for found in there}
+        self.missing = [task for task in self.tasks if (task[0].id, task[1]) not in self.have]
+        self._style, self._model = settings.prompt, model
+
+    def keep(self, file: jsonl.Appender, task: Task, made: Generated) -> None:
+        """Write a completion down, with its program where the prompt has a rule of its own for it."""
+        problem, sample_id = task
+        program = asking.program(self._style, problem, made.text)
+        record = {
+            "problem_id": problem.id,
+            "sample_id": sample_id,
+            "completion": made.text,
+            **({} if program is None else {"program": program}),
+            "model": self._model,
+            "tokens": made.tokens,
+            "finish_reason": made.finish_reason,
+        }
+        file.append(record)
+        self.have[problem.id, sample_id] = sample_from_record(record)
+
+    def in_order(self) -> list[Sample]:
+        """All samples in the order of the problems."""
+        return [self.have[problem.id, sample_id] for problem, sample_id in self.tasks]
+
+
 def sample(
-    model: LocalModel, problems: Sequence[Problem], settings: SamplingSettings, out: Path, title: str
+    model: LocalModel | EndpointModel,
+    problems: Sequence[Problem],
+    settings: SamplingSettings,
+    out: Path,
+    title: str,
 ) -> list[Sample]:
-    """Draw `settings.samples` completions of every problem into samples.jsonl; what is there already is kept."""
-    wanted = [(problem, str(index)) for problem in problems for index in range(settings.samples)]
-    jsonl.repair(out)
-    have = {(s.problem_id, s.sample_id): s for s in (load_samples(out) if out.exists() else [])}
-    missing = [task for task in wanted if (task[0].id, task[1]) not in have]
-    with Progress(title, len(wanted), len(wanted) - len(missing)) as progress, jsonl.Appender(out) as file:
-        for batch in _batches(model, missing, settings.batch):
+    """Draw `settings.samples` completions of every problem into samples.jsonl; what is there already is kept.
+
+    InfrastructureError, with names, where an endpoint gave no answer to some: the others are kept.
+    """
+    drawn = _Drawn(problems, settings, out, model.name)
+    done = len(drawn.tasks) - len(drawn.missing)
+    with Progress(title, len(drawn.tasks), done) as progress, jsonl.Appender(out) as file:
+        if isinstance(model, EndpointModel):
+            failed = _from_endpoint(model, settings, drawn, file, progress)
+            if failed:
+                names = ", ".join(f"{problem.id}/{number}" for (problem, number), _ in failed[:5])
+                raise InfrastructureError(
+                    f"{out}: {len(failed)} samples were not drawn ({names}{' …' if len(failed) > 5 else ''}): "
+                    f"{failed[0][1]}"
+                )
+            return drawn.in_order()
+        for batch in _batches(model, drawn.missing, settings):
             key = f"{settings.seed}/{batch[0][0].id}/{batch[0][1]}/{len(batch)}"
             rows = [ids for _, _, ids in batch]
-            for (problem, sample_id, _), made in zip(batch, model.generate(rows, settings, _seed(key)), strict=True):
-                record = {
-                    "problem_id": problem.id,
-                    "sample_id": sample_id,
-                    "completion": made.text,
-                    "model": model.name,
-                    "tokens": made.tokens,
-                    "finish_reason": made.finish_reason,
-                }
-                file.append(record)
-                have[problem.id, sample_id] = sample_from_record(record)
+            for (problem, number, _), made in zip(batch, model.generate(rows, settings, _seed(key)), strict=True):
+                drawn.keep(file, (problem, number), made)
             progress.advance(len(batch))
-    return [have[problem.id, sample_id] for problem, sample_id in wanted]
+    return drawn.in_order()
+
+
+def _from_endpoint(
+    model: EndpointModel, settings: SamplingSettings, drawn: _Drawn, file: jsonl.Appender, progress: Progress
+) -> list[tuple[Task, EndpointError]]:
+    """Ask for all that is missing, so many at a time; each completion is written as it comes. What failed, and why."""
+    failed: list[tuple[Task, EndpointError]] = []
+    tasks = iter(drawn.missing)
+    waiting: dict[Future[Reply], Task] = {}
+    with model.open(settings) as client:
+        try:
+            while True:
+                while len(waiting) < client.settings.concurrency and len(failed) < _MOST_FAILED:
+                    task = next(tasks, None)
+                    if task is None:
+                        break
+                    waiting[_submit(client, settings, task)] = task
+                if not waiting:
+                    failed += [(task, EndpointError("not asked, after so many failures")) for task in tasks]
+                    return failed
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    task = waiting.pop(future)
+                    try:
+                        reply = future.result()
+                    except EndpointError as error:
+                        failed.append((task, error))
+                        continue
+                    drawn.keep(file, task, Generated(reply.text, reply.completion_tokens, reply.finish_reason))
+                    progress.advance(1)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+_MOST_FAILED = 20  # an endpoint that is down answers no other request either
+
+
+def _submit(client: ChatClient, settings: SamplingSettings, task: Task) -> Future[Reply]:
+    """Ask for one sample; each has a seed of its own, since equal seeds give equal completions."""
+    problem, number = task
+    seed = _seed(f"{settings.seed}/{problem.id}/{number}") >> 1  # what fits a signed number of 32 bits
+    return client.submit(asking.ask(settings.prompt, problem).messages(), seed=seed)
 
 
 def _batches(
-    model: LocalModel, tasks: Sequence[tuple[Problem, str]], size: int
+    model: LocalModel, tasks: Sequence[Task], settings: SamplingSettings
 ) -> Iterator[list[tuple[Problem, str, list[int]]]]:
     """Tasks with their prompt ids, grouped by similar prompt length."""
     distinct = {problem.id: problem for problem, _ in tasks}
-    encoded = {identifier: model.prompt_ids(problem) for identifier, problem in distinct.items()}
+    encoded = {identifier: model.prompt_ids(problem, settings.prompt) for identifier, problem in distinct.items()}
     rows = [(problem, sample_id, encoded[problem.id]) for problem, sample_id in tasks]
     rows.sort(key=lambda row: len(row[2]))
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+    for start in range(0, len(rows), settings.batch):
+        yield rows[start : start + settings.batch]
 
 
 def _seed(key: str) -> int:

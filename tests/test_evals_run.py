@@ -112,7 +112,8 @@ def test_programs_alone_can_be_evaluated(tmp_path: Path, grader: Grader) -> None
     assert results["pass@1"] == 1.0
     assert results["interval"] == [1.0, 1.0]
     assert results["not_evaluated"] == ["b", "c", "d", "e"]
-    assert results["tokens"] == {"mean": None, "interval": None, "passing_mean": None}
+    assert [results["tokens"][key] for key in ("mean", "interval", "passing_mean", "known")] == [None, None, None, 0]
+    assert results["pass@1_of_all"] == pytest.approx(1 / 5)
     assert results["reward"]["process_passing"] is None
     assert results["reward"]["format"]["mean"] == 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -121,13 +122,15 @@ def test_writing_leaves_a_manifest_with_what_was_skipped(tmp_path: Path) -> None
     file, out = tmp_path / "code_contests.jsonl", tmp_path / "made" / "problems.jsonl"
     jsonl.write(file, [*CONTESTS, CONTESTS[0]])
     counts = problems.write("code-contests", file, "all", out)
-    assert counts == {
+    assert {name: counts[name] for name in ("dataset", "problems", "left_out", "left_out_by", "skipped", "kinds")} == {
         "dataset": "code-contests",
         "problems": 2,
         "left_out": 0,
+        "left_out_by": {},
         "skipped": {"it occurs again": 1},
         "kinds": {"stdio": 2},
     }
+    assert counts["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
     manifest = jsonl.read_json(tmp_path / "made" / "problems.manifest.json")
     assert (manifest["stage"], manifest["counts"], manifest["config"]["split"]) == ("problems", counts, "all")
     (repeated,) = manifest["skipped"]["it occurs again"]

@@ -103,10 +103,10 @@ def test_a_completion_ends_at_the_first_eos_which_is_counted_and_not_shown(pad_i
     local = LocalModel(None, tokenizer, "m")
     text = tokenizer("return a + b")["input_ids"]
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    assert local._generated([*text, eos, pad, pad], 99) == Generated("return a + b", len(text) + 1, "stop")
-    assert local._generated([*text, eos], 99) == Generated("return a + b", len(text) + 1, "stop")
-    assert local._generated(text, len(text)) == Generated("return a + b", len(text), "length")
-    assert local._generated([eos, pad], 99) == Generated("", 1, "stop")
+    assert local._generated([*text, eos, pad, pad], ()) == Generated("return a + b", len(text) + 1, "stop")
+    assert local._generated([*text, eos], ()) == Generated("return a + b", len(text) + 1, "stop")
+    assert local._generated(text, ()) == Generated("return a + b", len(text), "length")
+    assert local._generated([eos, pad], ()) == Generated("", 1, "stop")
 
 
 def test_rows_of_different_lengths_do_not_change_each_other(tiny: Path) -> None:

@@ -135,8 +135,6 @@ def test_a_base_with_an_output_layer_of_its_own_is_refused(tmp_path: Path) -> No
         train(recipe(apart, tmp_path / "rm"), PAIRS)
 
 
-
-
 @pytest.mark.parametrize("likelihood", [0.0, 3.0])
 def test_a_head_on_the_mean_state_of_a_middle_layer(likelihood: float, tied: Path, tmp_path: Path) -> None:
     """Without likelihood the base is cut behind the layer; with it the whole base is kept and the layer read."""

@@ -12,6 +12,7 @@ from typing import Any
 from recode_rl import completion, jsonl
 from recode_rl.errors import DataError, InfrastructureError, SandboxError
 from recode_rl.grading import AnyGrader, verdict_from_record, verdict_to_record
+from recode_rl.grading.grader import Done, Job
 from recode_rl.progress import Progress
 from recode_rl.reward import Rule, Scored, Scorer, price
 from recode_rl.types import Completion, Problem, Sample, Verdict
@@ -72,9 +73,26 @@ def grade_samples(
                 written += 1
             progress.advance(1)
 
-        jobs = [(matched[index], parsed[index].program) for index in range(start, len(samples))]
-        verdicts += grader.grade_many(jobs, on_done)
+        rest = zip(matched[start:], parsed[start:], strict=True)
+        jobs = [(problem, completion.submission(found, problem.tests)) for problem, found in rest]
+        verdicts += grade_once(grader, jobs, on_done)
     return [Graded(*row) for row in zip(matched, samples, parsed, verdicts, strict=True)]
+
+
+def grade_once(grader: AnyGrader, jobs: Sequence[Job], on_done: Done) -> list[Verdict | SandboxError]:
+    """`grade_many`, with programs that are the same for the same problem run once: models write many things twice."""
+    places: dict[tuple[str, str | None], list[int]] = {}
+    for place, (problem, program) in enumerate(jobs):
+        places.setdefault((problem.id, program), []).append(place)
+    same = list(places.values())
+
+    def on_one(number: int, verdict: Verdict | SandboxError) -> None:
+        for place in same[number]:
+            on_done(place, verdict)
+
+    verdicts = grader.grade_many([jobs[found[0]] for found in same], on_one)
+    by_place = {place: verdict for found, verdict in zip(same, verdicts, strict=True) for place in found}
+    return [by_place[place] for place in range(len(jobs))]
 
 
 def write_manifest(out: Path, grader: AnyGrader) -> None:
@@ -83,9 +101,10 @@ def write_manifest(out: Path, grader: AnyGrader) -> None:
 
 
 def _parsed(sample: Sample) -> Completion:
-    """What a sample says; a bare program is a completion without text."""
+    """What a sample says: a bare program is a completion without text, one beside a completion is taken from it."""
     if sample.completion is not None:
-        return completion.parse(sample.completion)
+        parsed = completion.parse(sample.completion)
+        return parsed if sample.program is None else dataclasses.replace(parsed, program=sample.program or None)
     program = sample.program if sample.program and sample.program.strip() else None
     return Completion(text="", reasoning=None, answer=None, program=program, format_ok=False)
 

@@ -1,37 +1,43 @@
-"""Sample → grade → reward → results.json: one evaluation of one model on one set of problems."""
+"""Sample → grade → reward → results: one evaluation of one model on one set of problems."""
 
 from __future__ import annotations
 
 import dataclasses
-import statistics as plain
-from collections import Counter
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recode_rl import jsonl
 from recode_rl.errors import ConfigError, DataError, InfrastructureError
-from recode_rl.evals import grading
-from recode_rl.evals.grading import Graded
+from recode_rl.evals import grading, pages
+from recode_rl.evals.results import summarise
 from recode_rl.grading import AnyGrader
+from recode_rl.problems.records import problem_to_record
 from recode_rl.reward import Scored, Scorer, find_rule
-from recode_rl.sampling import LocalModel, SamplingSettings, load_samples, sample
-from recode_rl.statistics import Interval, mean_interval, pass_at_k
-from recode_rl.types import Problem, Sample, Verdict
+from recode_rl.sampling import EndpointModel, LocalModel, SamplingSettings, load_samples, sample
+from recode_rl.types import Problem, Sample
 
 _GREEDY = SamplingSettings()
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What to evaluate: problems, where the samples come from (a model, or a samples file), and the reward rule."""
+    """What to evaluate: problems, where the samples come from (a model, or a samples file), and the reward rule.
+
+    With `grade_only` nothing is generated: the samples in `out` (or in `samples`) are graded anew. Problems that are
+    named in `excused` cannot be graded here, by the reason: they are reported as not evaluated, never as failed.
+    """
 
     problems: Sequence[Problem]
     out: Path
-    model: Callable[[], LocalModel] | None = None
+    model: Callable[[], LocalModel | EndpointModel] | None = None
     model_name: str | None = None  # where it is given, samples of another model in `out` are refused
     samples: Path | None = None
+    grade_only: bool = False
+    excused: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sampling: SamplingSettings = _GREEDY
     rule: str = "outcome_only"
     scorer: Scorer | None = None
@@ -44,8 +50,14 @@ def evaluate(job: Evaluation, grader: AnyGrader) -> dict[str, Any]:
     InfrastructureError, with the names, where samples could not be graded or scored; running again does the rest.
     """
     job.out.mkdir(parents=True, exist_ok=True)
-    samples = _samples(job)
-    graded = grading.grade_samples(job.problems, samples, job.out / "verdicts.jsonl", grader, f"{job.title}: grading")
+    verdicts = job.out / "verdicts.jsonl"
+    given = _samples(job)
+    samples = [written for written in given if written.problem_id not in job.excused]
+    if not samples:
+        raise DataError(f"{job.out}: none of the {len(given)} samples is for a problem that can be graded here")
+    grading.match(job.problems, samples)
+    inputs = _same_inputs(job, samples, verdicts)
+    graded = grading.grade_samples(job.problems, samples, verdicts, grader, f"{job.title}: grading")
     outcomes = grading.price_graded(graded, find_rule(job.rule), job.scorer)
     jsonl.write(job.out / "rewards.jsonl", grading.reward_records(graded, outcomes))
     missing = grading.failed(graded, outcomes)
@@ -54,16 +66,61 @@ def evaluate(job: Evaluation, grader: AnyGrader) -> dict[str, Any]:
             f"{job.out}: {len(missing)} samples could not be graded or scored ({', '.join(missing[:5])}"
             f"{' …' if len(missing) > 5 else ''}); run the same command again"
         )
-    results = summarise(job, graded, [outcome for outcome in outcomes if isinstance(outcome, Scored)])
+    results = {
+        **summarise(job.problems, graded, [outcome for outcome in outcomes if isinstance(outcome, Scored)]),
+        "excused": dict(sorted(job.excused.items())),
+        "rule": job.rule,
+        "model": job.model_name or _only_model(samples),
+        "sampling": dataclasses.asdict(job.sampling) if job.samples is None and not job.grade_only else None,
+        "samples_digest": _digest([dataclasses.asdict(written) for written in samples]),
+        "manifest": jsonl.manifest("eval", None, problems=len(job.problems), grader=_described(grader)),
+    }
     jsonl.write_json(job.out / "results.json", results)
+    jsonl.write_json(job.out / "graded.json", inputs)
+    pages.write(job.out, job.title, results, graded)
     return results
 
 
+def _described(grader: AnyGrader) -> dict[str, Any] | None:
+    return grader.describe() if hasattr(grader, "describe") else None
+
+
+def _only_model(samples: Sequence[Sample]) -> str | None:
+    names = {written.model for written in samples}
+    return names.pop() if len(names) == 1 else None
+
+
+def _digest(records: Sequence[Any]) -> str:
+    text = json.dumps(records, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _same_inputs(job: Evaluation, samples: Sequence[Sample], verdicts: Path) -> dict[str, str]:
+    """The digests of samples and tests. Verdicts that are there count only for the same ones.
+
+    DataError where they are of others. With `grade_only` they count only where such a run was stopped.
+    """
+    path = job.out / "graded.json"
+    asked = {written.problem_id for written in samples}
+    tests = [problem_to_record(problem) for problem in job.problems if problem.id in asked]
+    kept = [[each["id"], each["tests"], each["limits"]] for each in tests]
+    wanted = {"samples": _digest([dataclasses.asdict(written) for written in samples]), "tests": _digest(kept)}
+    found = jsonl.read_json(path) if path.exists() else None
+    if job.grade_only and found != {**wanted, "anew": True}:
+        verdicts.unlink(missing_ok=True)
+    elif found is not None and verdicts.exists() and any(found.get(key) != wanted[key] for key in wanted):
+        other = " and ".join(key for key in wanted if found.get(key) != wanted[key])
+        raise DataError(f"{job.out} holds verdicts on other {other}; choose another --out, or add --grade-only")
+    jsonl.write_json(path, {**wanted, "anew": True} if job.grade_only else wanted)
+    return wanted
+
+
 def _samples(job: Evaluation) -> list[Sample]:
-    if job.samples is not None:
-        given = load_samples(job.samples)
+    source = job.samples or (job.out / "samples.jsonl" if job.grade_only else None)
+    if source is not None:
+        given = load_samples(source)
         if not given:
-            raise DataError(f"{job.samples}: no samples in it; expected one JSON object a line")
+            raise DataError(f"{source}: no samples in it; expected one JSON object a line")
         return given
     assert job.model is not None, "an evaluation needs a model or samples"
     _same_sampling(job)
@@ -81,98 +138,11 @@ def _samples(job: Evaluation) -> list[Sample]:
 def _same_sampling(job: Evaluation) -> None:
     """A folder belongs to one model and one way of sampling: its samples are kept, and would be taken for others."""
     path = job.out / "sampling.json"
-    wanted = {"model": job.model_name, **dataclasses.asdict(job.sampling)}
+    wanted = {"model": job.model_name, **dataclasses.asdict(job.sampling), "stop": list(job.sampling.stop)}
     if not path.exists():
         jsonl.write_json(path, wanted)
         return
-    found = jsonl.read_json(path)
+    found = {**dataclasses.asdict(_GREEDY), "stop": [], **jsonl.read_json(path)}
     if found != wanted:
         other = ", ".join(f"{key} {found.get(key)!r}" for key in wanted if found.get(key) != wanted[key])
         raise ConfigError(f"{job.out} holds samples drawn with {other}; choose another --out or remove it")
-
-
-def summarise(job: Evaluation, graded: Sequence[Graded], outcomes: Sequence[Scored]) -> dict[str, Any]:
-    """results.json: pass@1 with a bootstrap interval over problems, by difficulty, reward components, tokens."""
-    problems = [g.problem.id for g in graded]
-    passed = [float(isinstance(g.verdict, Verdict) and g.verdict.passed) for g in graded]
-    tokens = [g.sample.tokens for g in graded]
-    known_tokens = [t for t in tokens if t is not None]
-    passing_tokens = [t for t, ok in zip(tokens, passed, strict=True) if ok and t is not None]
-    asked = {problem.id for problem in job.problems}
-    per_problem = Counter(problems)
-    overall = mean_interval(_rates(problems, passed))
-    return {
-        "pass@1": overall.mean,
-        "interval": [overall.low, overall.high],
-        "n": len(per_problem),
-        "samples": len(graded),
-        **_pass_at(problems, passed, min(per_problem.values(), default=1)),
-        "by_difficulty": _by_difficulty(graded, passed),
-        "by_status": dict(Counter(o.reward.status for o in outcomes)),
-        "reward": _reward(problems, outcomes),
-        "tokens": {
-            "mean": plain.fmean(known_tokens) if known_tokens else None,
-            "interval": _interval(known_tokens, [p for p, t in zip(problems, tokens, strict=True) if t is not None]),
-            "passing_mean": plain.fmean(passing_tokens) if passing_tokens else None,
-        },
-        "not_evaluated": sorted(asked - set(problems)),
-        "rule": job.rule,
-        "sampling": dataclasses.asdict(job.sampling) if job.samples is None else None,
-        "manifest": jsonl.manifest("eval", None, problems=len(asked)),
-    }
-
-
-def _rates(problems: Sequence[str], passed: Sequence[float]) -> list[float]:
-    """The share of passing samples of each problem; pass@1 is their mean, however many samples each has."""
-    by_problem: dict[str, list[float]] = {}
-    for problem, ok in zip(problems, passed, strict=True):
-        by_problem.setdefault(problem, []).append(ok)
-    return [plain.fmean(values) for values in by_problem.values()]
-
-
-def _pass_at(problems: Sequence[str], passed: Sequence[float], samples: int) -> dict[str, float]:
-    """Unbiased pass@k for the powers of two up to the number of samples."""
-    right: Counter[str] = Counter()
-    total = Counter(problems)
-    for problem, ok in zip(problems, passed, strict=True):
-        right[problem] += int(ok)
-    ks = [k for k in (2, 4, 8, 16, 32, 64) if k <= samples]
-    return {f"pass@{k}": plain.fmean(pass_at_k(total[p], right[p], k) for p in total) for k in ks}
-
-
-def _by_difficulty(graded: Sequence[Graded], passed: Sequence[float]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for difficulty in sorted({g.problem.difficulty for g in graded if g.problem.difficulty}):
-        rows = [(g.problem.id, ok) for g, ok in zip(graded, passed, strict=True) if g.problem.difficulty == difficulty]
-        value = mean_interval(_rates([p for p, _ in rows], [ok for _, ok in rows]))
-        found[difficulty] = {
-            "pass@1": value.mean,
-            "interval": [value.low, value.high],
-            "n": len({p for p, _ in rows}),
-        }
-    return found
-
-
-def _reward(problems: Sequence[str], outcomes: Sequence[Scored]) -> dict[str, Any]:
-    """Mean and interval of each reward component; the process reward over the samples that have one."""
-    parts = {
-        "total": [o.reward.total for o in outcomes],
-        "format": [o.reward.format for o in outcomes],
-        "outcome": [o.reward.outcome for o in outcomes],
-    }
-    found: dict[str, Any] = {name: _part(mean_interval(v, clusters=problems)) for name, v in parts.items()}
-    passing = [(p, o.reward.process) for p, o in zip(problems, outcomes, strict=True) if o.reward.process is not None]
-    scores = [score for _, score in passing]
-    found["process_passing"] = _part(mean_interval(scores, clusters=[p for p, _ in passing])) if scores else None
-    return found
-
-
-def _part(interval: Interval) -> dict[str, Any]:
-    return {"mean": interval.mean, "interval": [interval.low, interval.high], "n": interval.n}
-
-
-def _interval(values: Sequence[float], clusters: Sequence[str]) -> list[float] | None:
-    if not values:
-        return None
-    interval = mean_interval(values, clusters=clusters)
-    return [interval.low, interval.high]

@@ -1,0 +1,63 @@
+"""How problems are put to models, and which part of what they write is the program."""
+
+from __future__ import annotations
+
+import pytest
+
+from recode_rl import asking
+from recode_rl.errors import ConfigError
+from recode_rl.types import Problem
+from recode_rl.types import Tests as Given
+
+BEGINNING = 'def add(a, b):\n    """Add."""\n'
+PROBLEM = Problem("p", "Write add.", Given("check", entry_point="add", code="..."), metadata={"beginning": BEGINNING})
+
+
+def test_evalplus_has_the_beginning_in_a_block() -> None:
+    asked = asking.ask("evalplus", PROBLEM)
+    assert f"```\n{BEGINNING.strip()}\n```" in asked.text
+    assert asked.messages() == [{"role": "user", "content": asked.text}]
+
+
+def test_complete_has_no_words() -> None:
+    assert asking.ask("complete", PROBLEM) == asking.Asked(BEGINNING, raw=True)
+    assert asking.program("complete", PROBLEM, "    return a + b\n") == BEGINNING + "    return a + b\n"
+
+
+@pytest.mark.parametrize("style", ["think_answer", "instruct"])
+def test_the_statement_is_enough_for_other_styles(style: str) -> None:
+    assert "Write add." in asking.ask(style, Problem("q", "Write add.", PROBLEM.tests)).text
+
+
+@pytest.mark.parametrize("style", ["evalplus", "complete", "bigcodebench"])
+def test_a_problem_without_what_a_style_needs_is_named(style: str) -> None:
+    with pytest.raises(ConfigError, match=r"problem 'q' has no metadata\."):
+        asking.ask(style, Problem("q", "?", PROBLEM.tests))
+
+
+def test_an_unknown_style_is_named() -> None:
+    with pytest.raises(ConfigError, match="prompt 'plain': expected one of think_answer"):
+        asking.ask("plain", PROBLEM)
+
+
+@pytest.mark.parametrize(
+    ("text", "program"),
+    [
+        (
+            "```python\ndef add(a, b): return a + b\n```\nUse it:\n```python\nadd(1, 2)\n```",
+            "def add(a, b): return a + b\n",
+        ),
+        ("```\ndef add(a, b): 1\n```\nBetter:\n```\ndef add(a, b): 2\n```", "def add(a, b): 2\n"),
+        ("def add(a, b):\n    return 1", "def add(a, b):\n    return 1"),
+        ("```\nadd = lambda a, b: 1\n```", None),
+        ("I do not know.", None),
+    ],
+)
+def test_the_block_that_defines_the_function_counts(text: str, program: str | None) -> None:
+    assert asking.program("instruct", PROBLEM, text) == program
+    assert asking.program("think_answer", PROBLEM, text) is None
+
+
+def test_a_completion_is_cut_at_the_first_stop_string() -> None:
+    assert asking.cut("a\ndef b\nclass c", ("\nclass ", "\ndef ")) == ("a", True)
+    assert asking.cut("a", ("\nclass ",)) == ("a", False)
