@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SIZE ?= small
 OUT ?= runs/quickstart
 
-.PHONY: install run test check bench test-verl clean
+.PHONY: install run test check bench test-verl bigcodebench clean
 
 install: $(VENV)/.installed
 
@@ -13,7 +13,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,report,remote,serve,track,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[train,math,report,remote,serve,adjudicate,track,dev]"
 	touch $@
 
 run: install
@@ -30,8 +30,25 @@ check: install
 bench: install
 	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-test-verl:
-	@echo "the veRL engine is not built yet"; exit 1
+# veRL wants other versions than the rest, so it has an environment of its own, without GPU packages: 1.2 GB, most
+# of it torch. Its warnings, and Ray's, are theirs.
+.venv-verl/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-verl
+	.venv-verl/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	.venv-verl/bin/python -m pip install --quiet --disable-pip-version-check -e ".[verl,math,remote,serve]" \
+		pytest pytest-timeout torch==2.13.0
+	touch $@
+
+test-verl: .venv-verl/.installed
+	.venv-verl/bin/python -m pytest -m verl -o filterwarnings=ignore tests/test_verl_engine.py
+
+# An interpreter of its own for BigCodeBench's programs: recode-rl eval --interpreter .venv-bigcodebench
+bigcodebench: .venv-bigcodebench/.installed
+
+.venv-bigcodebench/.installed: bench/requirements-bigcodebench.txt
+	$(PYTHON) -m venv .venv-bigcodebench
+	.venv-bigcodebench/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-verl .venv-bigcodebench build dist .pytest_cache .mypy_cache .ruff_cache

@@ -19,6 +19,7 @@ State = Literal["ok", "warn", "missing"]
 
 EXTRAS = {
     "train": ("torch", "transformers", "trl", "datasets", "accelerate", "peft", "gguf"),
+    "math": ("math-verify", "sympy"),
     "report": ("matplotlib", "jinja2"),
     "remote": ("openai", "tenacity"),
     "serve": ("starlette", "uvicorn"),

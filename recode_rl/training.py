@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from recode_rl import jsonl, models
 from recode_rl.config import Precision
@@ -22,7 +22,7 @@ from recode_rl.extras import need, says_disk_full
 from recode_rl.progress import Progress
 
 _COMPLETE = "complete"
-_locks: dict[Path, IO[str]] = {}  # held until the process ends
+_locks: dict[Path, int] = {}  # open files, held until the process ends
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
 _TRIM_BYTES = 2**31 - 1
 _VOCABULARY_SLICE = 4096
@@ -206,26 +206,24 @@ def _hold(work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     path = (work / "lock").resolve()
     held = _locks.get(path)
-    if held is not None and path.exists() and os.path.samestat(os.fstat(held.fileno()), path.stat()):
+    if held is not None and path.exists() and os.path.samestat(os.fstat(held), path.stat()):
         return
-    file = path.open("a+", encoding="utf-8")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        with file:
-            file.seek(0)
-            number = file.read().strip()
+        number = os.read(descriptor, 20).decode().strip()
+        os.close(descriptor)
         raise ConfigError(
             f"{work}: process {number} trains in this folder already; end it, or choose another out"
         ) from None
     except OSError:  # such as a network file system without locks
         pass
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    os.truncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
     if held is not None:
-        held.close()  # of a folder that has been removed since
-    _locks[path] = file
+        os.close(held)  # of a folder that has been removed since
+    _locks[path] = descriptor
 
 
 def _same_config(place: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

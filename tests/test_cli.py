@@ -242,11 +242,56 @@ def test_an_override_is_checked_as_the_recipe_is(run: Run, tmp_path: Path) -> No
 def test_every_recipe_of_the_project_is_valid(recipe: Path) -> None:
     import tomllib
 
+    from recode_rl.ablations.config import StudyConfig
     from recode_rl.config import RewardModelConfig, SftConfig, Strict, TrainConfig, load_recipe
+    from recode_rl.crpl.config import SynthConfig
 
     keys = set(tomllib.loads(recipe.read_text()))
-    kind: type[Strict] = TrainConfig if "reward" in keys else RewardModelConfig if "base" in keys else SftConfig
+    by_key: dict[str, type[Strict]] = {"arms": StudyConfig, "reward": TrainConfig, "base": RewardModelConfig}
+    by_key["generators"] = SynthConfig
+    kind = next((kind for key, kind in by_key.items() if key in keys), SftConfig)
     assert load_recipe(kind, recipe)
+
+
+def test_options_of_train_rm_win_over_its_recipe_and_may_reach_into_tables(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from recode_rl.config import RewardModelConfig
+    from recode_rl.reward_model import stage
+
+    seen: list[RewardModelConfig] = []
+    done = {"trained": 1, "validation": 0}
+    monkeypatch.setattr(stage, "train_from_config", lambda config: seen.append(config) or done)
+    (tmp_path / "r.toml").write_text('out = "o"\nbase = "b"\n[lora]\nrank = 2\nalpha = 8.0\n')
+    assert run("train-rm", tmp_path / "r.toml", "--lora", 4, "--validation", "held.jsonl").status == 0
+    assert run("train-rm", "--out", "o", "--lora", 4, "--pairs", "p.jsonl").status == 0
+    scored = run("train-rm", "--objective", "score", "--scored", "s.jsonl", "--out", "o")
+    assert "trained on 1 reasonings" in scored.err
+    with_recipe, alone, by_score = seen
+    assert with_recipe.lora is not None and alone.lora is not None
+    assert (with_recipe.lora.rank, with_recipe.lora.alpha, alone.lora.rank) == (4, 8.0, 4)
+    assert (with_recipe.validation, with_recipe.base) == (Path("held.jsonl"), "b")
+    assert (by_score.objective, by_score.scored, by_score.lora) == ("score", Path("s.jsonl"), None)
+    assert "--pairs" in run("train-rm", "--help").out
+    refused = run("train-rm", "--objective", "score", "--out", "o")
+    assert (refused.status, 'objective "score" needs scored' in refused.sentence) == (1, True)
+
+
+def test_judge_scores_reasonings_and_names_those_it_did_not_reach(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("openai", reason="needs the extra [remote]")
+    from chat_server import running
+
+    records = [{"problem_id": f"p{n}", "problem": "Do it.", "reasoning": f"way {n}"} for n in range(3)]
+    asked = ("judge", "--reasonings", write_lines(tmp_path / "r.jsonl", records), "--out", tmp_path / "s.jsonl")
+    with running(lambda request: "Score: 0.3" if "way 1" in request["messages"][0]["content"] else "hm") as server:
+        asked = (*asked, "--endpoint", server.url, "--model", "j", "--concurrency", 1)
+        stopped = run(*asked, "--max-requests", 2)
+        assert stopped.status == 1
+        assert "1 reasonings were not judged (p2/reasoning): the budget of 2 requests" in stopped.sentence
+        value = run(*asked, "--json").value
+        assert len(server.requests) == 3
+    assert (value["scored"], value["unreadable"], value["not_judged"]) == (1, ["p0/reasoning", "p2/reasoning"], [])
+    assert [record["score"] for _, record in jsonl.read(tmp_path / "s.jsonl")] == [0.3]
 
 
 # -- grade -------------------------------------------------------------------------------------------------------------
@@ -393,7 +438,8 @@ def test_eval_of_stored_samples(run: Run, problems: Path, samples: Path, tmp_pat
     assert value["by_difficulty"]["hard"]["pass@1"] == pytest.approx(1 / 2)
     assert value["not_evaluated"] == []
     assert json.loads((out / "results.json").read_text()) == value
-    assert names(out) == {"problems.jsonl", "results.json", "rewards.jsonl", "verdicts.jsonl"}
+    written = {"problems.jsonl", "graded.json", "rewards.jsonl", "verdicts.jsonl"}
+    assert names(out) == written | {f"results.{ending}" for ending in ("json", "md", "html")}
 
 
 def test_problems_in_our_format(run: Run, tmp_path: Path) -> None:

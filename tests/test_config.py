@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from recode_rl import config
+from recode_rl.ablations.config import StudyConfig
 from recode_rl.config import GraderConfig, RewardModelConfig, SftConfig, TrainConfig, apply_override, load_recipe
+from recode_rl.crpl.config import SynthConfig
 from recode_rl.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
 STAGES = [kind for kind in config.Strict.__subclasses__() if "out" in kind.model_fields]
+STAGES += [kind for kind in (StudyConfig, SynthConfig) if kind not in STAGES]
 TRAIN = """
 model = "m"
 out = "runs/x"

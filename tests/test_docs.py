@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from recode_rl import __version__, config
+from recode_rl.ablations import config as ablation_config
 from recode_rl.cli import app
 from recode_rl.crpl import config as synthesis_config
 from recode_rl.reward import rule_names
@@ -27,7 +28,7 @@ CARD = ROOT / "recode_rl" / "problems" / "starter" / "README.md"
 CONFIGS = list(
     dict.fromkeys(
         kind
-        for kind in (*vars(config).values(), *vars(synthesis_config).values())
+        for kind in (*vars(config).values(), *vars(synthesis_config).values(), *vars(ablation_config).values())
         if isinstance(kind, type) and issubclass(kind, config.Strict) and kind is not config.Strict
     )
 )

@@ -48,7 +48,7 @@ def test_every_subject_has_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     for name in ("Python", "sandbox", "bubblewrap", "cores", "memory", "disk", "accelerator", "small models", "data"):
         assert names.count(name) == 1
     extras = [name for name in names if name.startswith("extra")]
-    assert extras == [f"extra [{name}]" for name in ("train", "report", "remote", "serve")]
+    assert extras == [f"extra [{name}]" for name in ("train", "math", "report", "remote", "serve")]
 
 
 def test_nothing_phones_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import pickle
+import threading
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from recode_rl.errors import InfrastructureError, SandboxError
+from recode_rl.errors import EndpointError, InfrastructureError, ReCodeError, SandboxError, UnreachableError
 from recode_rl.policy.rewards import (
     Outcome,
     RewardColumns,
@@ -155,6 +158,102 @@ def good(outcome: Outcome) -> bool:
     return isinstance(outcome, Scored)
 
 
+def test_a_reward_model_s_server_that_is_down_stops_the_run_at_once() -> None:
+    made, seen = columns(
+        Grades(PASSED, HALF), Scorer(error=UnreachableError("http://x: no answer")), max_infra_share=1.0
+    )
+    with pytest.raises(InfrastructureError, match=r"the reward model cannot be asked: http://x: no answer"):
+        call(made, batch([GOOD, GOOD]))
+    assert seen.batches == []
+
+
+def test_a_request_that_a_server_refuses_costs_its_samples_and_not_the_run() -> None:
+    made, _ = columns(Grades(PASSED, HALF), Scorer(error=EndpointError("http://x: answered 422")))
+    assert call(made, batch([GOOD, GOOD]))["r_out"] == [None, 0.0]
+
+
+def test_what_does_not_end_with_an_end_is_truncated_whatever_its_length() -> None:
+    made, seen = columns(Grades(PASSED, PASSED, PASSED), Scorer())
+    made.ends = frozenset({7, 8})
+    given = batch([GOOD] * 3)
+    given["completion_ids"] = [[1, 2, 7], [1, 2, 3], [8]]
+    call(made, given)
+    rows = seen.batches[0][1]
+    assert [row.truncated for row in rows] == [False, True, False]
+    assert [record(1, row)["truncated"] for row in rows] == [False, True, False]
+
+
+def together(*parts: Callable[[], Any]) -> list[Any]:
+    """Calls in one thread each, as processes would make them; an error of ours in the place of its result."""
+    found: list[Any] = [None] * len(parts)
+
+    def run(number: int) -> None:
+        try:
+            found[number] = parts[number]()
+        except (ReCodeError, ValueError) as error:
+            found[number] = error
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(parts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+class Exchange:
+    """Gathers what two threads hand in, by way of pickles, as processes do."""
+
+    def __init__(self) -> None:
+        self.barrier, self.parts = threading.Barrier(2, timeout=30), [b"", b""]
+
+    def of(self, number: int) -> Callable[[Any], list[Any]]:
+        def gather(part: Any) -> list[Any]:
+            self.parts[number] = pickle.dumps(part)
+            self.barrier.wait()
+            found = [pickle.loads(part) for part in self.parts]
+            self.barrier.wait()
+            return found
+
+        return gather
+
+
+def two(first: Grades, second: Grades, max_infra_share: float = 0.5) -> list[tuple[RewardColumns, Seen]]:
+    exchange = Exchange()
+    made = [columns(grades, Scorer(0.5), max_infra_share=max_infra_share) for grades in (first, second)]
+    for number, (each, _) in enumerate(made):
+        each.gather = exchange.of(number)
+    return made
+
+
+def test_of_two_processes_each_gives_its_own_column_and_both_see_all_rows() -> None:
+    (left, left_seen), (right, right_seen) = two(Grades(PASSED, BROKEN), Grades(HALF, PASSED))
+    ours, theirs = together(lambda: call(left, batch([GOOD] * 2)), lambda: call(right, batch([GOOD] * 2, ["q", "q"])))
+    assert ours["r_proc"] == [0.5, None]
+    assert theirs["r_proc"] == [None, 0.5]
+    for seen in (left_seen, right_seen):
+        (_, rows) = seen.batches[0]
+        assert [(row.problem_id, isinstance(row.outcome, InfrastructureError)) for row in rows] == [
+            ("p", False), ("p", True), ("q", False), ("q", False),
+        ]  # fmt: skip
+    assert (left.failed, left.seen) == (right.failed, right.seen) == (1, 4)
+
+
+def test_where_one_process_has_to_stop_all_do() -> None:
+    (left, _), (right, _) = two(Grades(*[BROKEN] * 10), Grades(*[PASSED] * 10), max_infra_share=0.4)
+    found = together(lambda: call(left, batch([GOOD] * 10)), lambda: call(right, batch([GOOD] * 10)))
+    assert [str(error)[:22] for error in found] == ["10 of 20 samples (50%)"] * 2
+
+    class Faulty(Grades):
+        def grade_many(self, jobs: Sequence[tuple[Problem, str | None]]) -> Sequence[Verdict | SandboxError]:
+            raise ValueError("no such thing")
+
+    (left, _), (right, _) = two(Faulty(), Grades(PASSED))
+    found = together(lambda: call(left, batch([GOOD])), lambda: call(right, batch([GOOD])))
+    assert isinstance(found[0], ValueError)
+    assert str(found[1]) == "process 0 stopped (ValueError: no such thing), so this one does"
+
+
 def test_an_unknown_problem_is_not_graded_as_another() -> None:
     made, _ = columns(Grades(PASSED), Scorer())
     with pytest.raises(KeyError, match="elsewhere"):
@@ -203,7 +302,9 @@ def test_the_values_of_a_step_by_hand() -> None:
         row(scored("runtime_error"), 8),  # 1
         row(scored("runtime_error"), 8),  # 1: all wrong, nothing to learn
     ]
-    found = summarise(rows, group_size=2, max_tokens=20)
+    rows[2] = dataclasses.replace(rows[2], truncated=True)
+    rows[4] = dataclasses.replace(rows[4], truncated=True)
+    found = summarise(rows, group_size=2)
     # Advantages owed to R_proc: .25 + .25, then .25 + .25; to the rest: 0, then |1 - 1| twice, 0, 0.
     assert found == {
         "reward/total": pytest.approx((2.75 + 2.25 + 1 + 1.5 + 0 + 1 + 1) / 7),
@@ -252,7 +353,7 @@ def test_a_group_has_no_signal_where_all_earned_the_same() -> None:
 
 
 def test_a_step_that_we_failed_altogether_has_no_rewards_and_is_counted() -> None:
-    found = summarise([row(BROKEN), row(BROKEN)], group_size=2, max_tokens=99)
+    found = summarise([row(BROKEN), row(BROKEN)], group_size=2)
     assert found["infra/failed"] == 2.0
     assert found["reward/total"] is None
     assert found["gate/open_share"] is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,17 @@ from typing import Any
 import pytest
 
 from recode_rl import jsonl, models
-from recode_rl.config import DataConfig, EvaluationConfig, GrpoConfig, RewardConfig, TrainConfig
+from recode_rl.config import DataConfig, EvaluationConfig, GrpoConfig, LoraConfig, RewardConfig, TrainConfig
 from recode_rl.errors import ConfigError, DataError, InfrastructureError, ModelError, SandboxError
 from recode_rl.grading import Grader
-from recode_rl.policy import trl
+from recode_rl.policy import health, trl
+from recode_rl.policy.journal import evaluation
+from recode_rl.policy.rewards import Row
 from recode_rl.policy.stage import train_from_config
 from recode_rl.problems import starter
 from recode_rl.problems.records import problem_to_record
-from recode_rl.types import Completion, Problem, Verdict
+from recode_rl.reward import Scored, combine, find_rule
+from recode_rl.types import Completion, Problem, Status, Verdict
 
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 engine = pytest.importorskip("trl", reason="needs the extra [train]")
@@ -131,7 +136,9 @@ def test_a_run_leaves_a_policy_a_line_a_step_and_every_completion(
         assert len(written) == 2 * 4
         assert line["reward/total"] == pytest.approx(sum(r["total"] for r in written) / 8)
         assert line["gate/open_share"] == sum(r["status"] == "passed" for r in written) / 8
-    assert ["eval/pass_rate" in line for line in metrics] == [False, True, False]
+    assert ["eval/pass@1" in line for line in metrics] == [False, True, False]
+    for stage in ("generate", "reward", "grade", "score", "update", "step"):
+        assert all(line[f"time/{stage}_s"] >= 0 for line in metrics)
     assert metrics[1]["eval/n"] == 3
 
     for record in completions:
@@ -209,7 +216,7 @@ def test_a_stopped_run_continues_at_its_checkpoint_and_is_the_same_run(
     assert torch.equal(ours.lm_head.weight, theirs.lm_head.weight)
 
 
-@pytest.mark.parametrize("where", ["recode_rl.models.save_whole", "recode_rl.jsonl.manifest", "shutil.rmtree"])
+@pytest.mark.parametrize("where", ["recode_rl.models.save_whole", "recode_rl.training.save_result", "shutil.rmtree"])
 def test_a_run_stopped_behind_its_last_step_takes_no_step_more(
     config: TrainConfig, graded: object, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -304,6 +311,200 @@ def test_a_run_that_loses_too_many_samples_stops(config: TrainConfig, graded: Ca
     with pytest.raises(InfrastructureError, match=r"24 of 24 samples \(100%\).*max_infra_share.*the cell is gone"):
         trl.train(config)
     assert not (config.out / "policy").exists()
+
+
+def watch_advantages(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the engine makes of every generation batch."""
+    made: list[dict[str, Any]] = []
+    generate = engine.GRPOTrainer._generate_and_score_completions
+
+    def watched(self: object, inputs: object) -> Any:
+        made.append(generate(self, inputs))
+        return made[-1]
+
+    monkeypatch.setattr(engine.GRPOTrainer, "_generate_and_score_completions", watched)
+    return made
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_advantages_are_scaled_as_the_recipe_says(
+    config: TrainConfig, graded: object, monkeypatch: pytest.MonkeyPatch, scale: str
+) -> None:
+    made = watch_advantages(monkeypatch)
+    trl.train(changed(config, scale_rewards=scale, steps=1))
+    totals = [record["total"] for record in lines(config.out / "completions.jsonl")]
+    groups = [totals[start : start + 4] for start in (0, 4)]
+    spread = {
+        "group": [statistics.stdev(group) for group in groups],
+        "batch": [statistics.stdev(totals)] * 2,
+        "none": [1 - 1e-4] * 2,
+    }[scale]
+    wanted = [
+        (total - statistics.fmean(group)) / (deviation + 1e-4)
+        for group, deviation in zip(groups, spread, strict=True)
+        for total in group
+    ]
+    assert made[0]["advantages"].tolist() == pytest.approx(wanted, abs=1e-4)
+    assert any(abs(value) > 0.1 for value in wanted)
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_truncated_completions_are_scored_and_in_the_loss_as_the_recipe_says(
+    config: TrainConfig, graded: object, monkeypatch: pytest.MonkeyPatch, mask: bool
+) -> None:
+    made = watch_advantages(monkeypatch)
+    # A random model hardly ever ends by itself.
+    monkeypatch.setattr(
+        engine.GRPOTrainer,
+        "_generate_single_turn",
+        lambda self, prompts, *args, **kwargs: (
+            [[20 + i, 21, self.eos_token_ids[0]] if i % 2 else [20 + i] * 16 for i in range(len(prompts))],
+            None,
+        ),
+    )
+    trl.train(changed(config, mask_truncated=mask, steps=1))
+    records = lines(config.out / "completions.jsonl")
+    assert [record["truncated"] for record in records] == [True, False] * 4
+    assert all("total" in record for record in records)
+    assert lines(config.out / "metrics.jsonl")[0]["tokens/truncated_share"] == 0.5
+    in_loss = [bool(row.any()) for row in made[0]["completion_mask"]]
+    assert in_loss == ([False, True] * 4 if mask else [True] * 8)
+
+
+def test_the_same_seed_is_the_same_run_and_another_seed_is_another(
+    config: TrainConfig, graded: object, tmp_path: Path
+) -> None:
+    runs = [changed(config, out=tmp_path / name, seed=seed, steps=2) for name, seed in (("a", 3), ("b", 3), ("c", 4))]
+    for run in runs:
+        trl.train(run)
+    first, second, other = (texts(run.out) for run in runs)
+    assert first == second
+    assert {text for _, _, text in first}.isdisjoint({text for _, _, text in other})
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16-master"])
+def test_adapters_are_trained_continued_and_merged_into_a_plain_folder(
+    config: TrainConfig, graded: Callable[[Grading], None], tmp_path: Path, precision: str
+) -> None:
+    config = changed(config, lora=LoraConfig(rank=2), precision=precision, learning_rate=1e-2, save_every=1)
+    graded(stopping(after=2 * 8 + 5))
+    with pytest.raises(Stop):
+        trl.train(config)
+    graded(by_text)
+    trl.train(config)
+    whole = changed(config, out=tmp_path / "whole")
+    trl.train(whole)
+    assert texts(config.out) == texts(whole.out)
+    assert not (config.out / "policy" / "adapter_config.json").exists()
+    base = models.load_causal(config.model).state_dict()
+    in_bf16 = precision == "bf16-master"
+    held = {name: value.to(torch.bfloat16).float() if in_bf16 else value for name, value in base.items()}
+    ours, theirs = (models.load_causal(str(run.out / "policy")).state_dict() for run in (config, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert torch.equal(ours["model.embed_tokens.weight"], held["model.embed_tokens.weight"])
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert 1 <= torch.linalg.matrix_rank(ours[name] - held[name], rtol=1e-3) <= 2
+
+
+def test_weights_that_are_no_numbers_any_more_stop_the_run_and_are_in_no_checkpoint(
+    config: TrainConfig, graded: object
+) -> None:
+    config = changed(config, learning_rate=1e38, weight_decay=1.0, save_every=1)
+    with pytest.raises(ModelError, match=r"step [123]: weight '.*' holds nan or an infinity after the update"):
+        trl.train(config)
+    assert not (config.out / "policy").exists()
+    for checkpoint in (config.out / ".training" / "checkpoints").glob("checkpoint-*"):
+        assert health.broken_weight(models.load_causal(str(checkpoint))) is None
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a run tells its owner."""
+    found: list[str] = []
+    monkeypatch.setattr("recode_rl.policy.trl.say", found.append)
+    monkeypatch.setattr("recode_rl.policy.journal.say", found.append)
+    return found
+
+
+def test_a_run_that_has_nothing_to_learn_says_so_at_its_first_step(
+    config: TrainConfig, graded: Callable[[Grading], None], said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graded(lambda problem, program: Verdict("wrong_answer", 0, 2, "stdio"))
+    monkeypatch.setattr("recode_rl.completion.parse", lambda text: Completion(text, text, text, text, format_ok=False))
+    trl.train(changed(config, steps=2))
+    assert said[0].startswith("CG-GRPO: 104 problems to train on, 3 held out")
+    assert any("step 1: in each of the 2 groups all completions earned the same" in text for text in said)
+
+
+def test_a_run_says_how_many_samples_it_lost_and_remembers_them_when_it_goes_on(
+    config: TrainConfig, graded: Callable[[Grading], None], said: list[str]
+) -> None:
+    config = changed(config, steps=4, save_every=2, reward=config.reward.model_copy(update={"max_infra_share": 0.45}))
+    count = 0
+
+    def losing(problem: Problem, program: str | None) -> Verdict | SandboxError:
+        nonlocal count
+        count += 1
+        if count > 3 * 8:
+            raise Stop
+        return SandboxError("the cell is gone") if count % 2 and count <= 16 else by_text(problem, program)
+
+    graded(losing)
+    with pytest.raises(Stop):
+        trl.train(config)
+    assert "step 1: 4 of 8 samples have no reward, by no fault of theirs: the cell is gone" in said
+    assert jsonl.read_json(config.out / "manifest.json")["problems"]["train"] == 104
+    graded(lambda problem, program: SandboxError("the cell is gone") if problem else by_text(problem, program))
+    with pytest.raises(InfrastructureError, match=r"16 of 24 samples .*the same command continues after step 2"):
+        trl.train(config)
+
+
+def test_a_data_set_without_a_problem_that_fits_is_one_sentence(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"0 training problems .*, \d+ of them left out for a prompt of more than 8"):
+        trl.train(changed(config, data=DataConfig(max_prompt_tokens=8)))
+    jsonl.write(tmp_path / "none.jsonl", [])
+    with pytest.raises(DataError, match=r"none.jsonl: no problems in it"):
+        trl.train(changed(config, data=DataConfig(dataset="file", path=tmp_path / "none.jsonl")))
+
+
+def test_a_context_that_is_too_short_is_refused_before_the_first_step(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match=r"are 2512 tokens, but model .* takes 2048; lower one"):
+        trl.train(changed(config, max_completion_tokens=2000))
+    assert not config.out.exists()
+
+
+@pytest.mark.parametrize(("problems", "per_step"), [(5, 2), (5, 5), (7, 3), (104, 4)])
+def test_every_problem_is_asked_as_often_as_any_other_and_once_in_a_step(problems: int, per_step: int) -> None:
+    order = trl.prompt_order(problems, per_step, 60, seed=1)
+    assert len(order) == 60 * per_step
+    steps = [order[start : start + per_step] for start in range(0, len(order), per_step)]
+    assert all(len(set(step)) == per_step for step in steps)
+    counts = Counter(order)
+    assert max(counts.values()) - min(counts.get(number, 0) for number in range(problems)) <= 2
+    assert order == trl.prompt_order(problems, per_step, 60, seed=1) != trl.prompt_order(problems, per_step, 60, seed=2)
+    assert order[: 10 * per_step] == trl.prompt_order(problems, per_step, 10, seed=1)
+
+
+def test_the_values_of_an_evaluation_by_hand() -> None:
+    def row(problem: str, status: Status, process: float | None, truncated: bool = False) -> Row:
+        verdict = Verdict(status, int(status == "passed"), 1, "stdio")
+        reward = combine(find_rule("consistency_gated"), format_ok=True, verdict=verdict, process=process)
+        return Row(problem, "x", 10, Scored(Completion("x", "x", "x", "x", True), verdict, reward), truncated)
+
+    lost = Row("p", "x", 20, SandboxError("gone"))
+    rows = [row("p", "passed", 0.5), lost, row("q", "passed", 0.1), row("q", "wrong_answer", None, truncated=True)]
+    assert evaluation(rows) == {
+        "eval/pass@1": pytest.approx((1 + 0.5) / 2),
+        "eval/pass_rate": pytest.approx(2 / 3),
+        "eval/format": 1.0,
+        "eval/outcome": pytest.approx(2 / 3),
+        "eval/process_passing": pytest.approx(0.3),
+        "eval/reward_total": pytest.approx((2.5 + 2.1 + 1) / 3),
+        "eval/tokens_mean": 12.5,
+        "eval/truncated_share": 0.25,
+        "eval/n": 3.0,
+        "eval/not_evaluated": 1.0,
+    }
 
 
 def test_long_prompts_are_left_out_and_counted(config: TrainConfig, graded: object, tmp_path: Path) -> None:

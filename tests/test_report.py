@@ -17,7 +17,7 @@ from recode_rl import jsonl
 from recode_rl.errors import DataError, MissingExtraError
 from recode_rl.report import build_report, figure_png, summarise
 from recode_rl.report.completions import choose
-from recode_rl.report.panels import gate, training
+from recode_rl.report.panels import gate, training, watched
 from recode_rl.report.plots import smoothed
 from recode_rl.report.run import read_run, read_runs
 from recode_rl.report.summary import notices
@@ -483,3 +483,53 @@ def test_importing_the_report_stays_light() -> None:
     code = "import sys, recode_rl.report; print({'matplotlib', 'jinja2', 'numpy'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def watched_run(folder: Path) -> Path:
+    """A run that the monitor has looked at, with an alarm."""
+    rng = random.Random(1)
+    rows = [
+        {
+            **rl_row(step, 20, rng),
+            "process/passing": 0.5 + 0.02 * step,
+            "process/failing": 0.4 + 0.02 * step if step % 2 else None,
+            "process/saturated_share": 0.0,
+            "reasoning/relevance": 0.95,
+            "reasoning/copied_share": 0.01,
+            "reasoning/phrase_rise": None if step < 16 else 0.5,
+            "reasoning/phrase_favour": None if step < 16 else 0.3,
+            "format/empty_share": 0.02,
+            "time/generate_s": 2.0,
+            "time/grade_s": 1.0,
+        }
+        for step in range(1, 21)
+    ]
+    jsonl.write(folder / "metrics.jsonl", rows)
+    alarm = {"step": 16, "name": "repeated_phrase", "message": f"“{ATTACK}” stands in 50%", "look_at": "the phrase"}
+    jsonl.write(folder / "alarms.jsonl", [alarm])
+    return folder
+
+
+def test_what_the_monitor_saw_and_warned_of_is_on_the_page(tmp_path: Path) -> None:
+    run = watched_run(tmp_path / "watched")
+    titles = [panel.title for panel in watched([read_run(run)])]
+    assert titles == [
+        "Process reward where programs passed and failed",
+        "The phrase that spreads most",
+        "What reasonings are made of",
+        "Seconds of a step by stage",
+        "Process rewards of 0.95 and more",
+    ]
+    assert any(notice.startswith("Alarm at step 16, repeated phrase: ") for notice in notices(read_run(run)))
+    build_report([run], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Watch on reward hacking" in page
+    assert "Look at: the phrase." in page
+    assert ATTACK not in page
+
+
+def test_a_run_without_a_monitor_has_no_such_section(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", steps=5)
+    assert watched([read_run(run)]) == []
+    build_report([run], tmp_path / "report.html")
+    assert "Watch on reward hacking" not in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import get_args
 
@@ -217,3 +218,96 @@ def test_combine_refuses_a_process_reward_that_is_missing_or_out_of_range(proces
 def test_combine_leaves_out_a_process_reward_that_the_rule_gives_no_weight() -> None:
     reward = combine(find_rule("consistency_gated"), format_ok=True, verdict=FAILED, process=0.8)
     assert (reward.process, reward.process_weight, reward.total) == (None, 0.0, 1.0)
+
+
+# -- scoring beside grading --------------------------------------------------------------------------------------------
+
+
+class AsTheyCome:
+    """Tells of its verdicts in another order than that of the jobs."""
+
+    def __init__(self, order: Sequence[int], *verdicts: Verdict | SandboxError) -> None:
+        self.order, self.verdicts = order, verdicts
+
+    def grade_many(
+        self,
+        jobs: Sequence[tuple[Problem, str | None]],
+        on_done: Callable[[int, Verdict | SandboxError], None] | None = None,
+    ) -> Sequence[Verdict | SandboxError]:
+        assert on_done is not None
+        for index in self.order:
+            on_done(index, self.verdicts[index])
+        return self.verdicts
+
+
+BATCH = [
+    (Problem(name, f"statement {name}", ProblemTests("stdio")), f"<think>t{number}</think><answer>x</answer>")
+    for number, name in enumerate("aabbcc")
+]
+VERDICTS = (PASSED, PASSED, FAILED, PASSED, SandboxError("gone"), FAILED)
+
+
+def by_text(items: Sequence[tuple[str, str]]) -> list[float]:
+    return [int(reasoning[1:]) / 10 + 0.1 for _, reasoning in items]
+
+
+@pytest.mark.parametrize("rule", ["consistency_gated", "soft_gated+compiler", "additive", "outcome_only"])
+@pytest.mark.parametrize("order", [range(6), [5, 4, 3, 2, 1, 0], [0, 2, 4, 1, 3, 5], [3, 1], []])
+def test_scoring_beside_grading_gives_the_same_rewards_in_any_order(rule: str, order: Sequence[int]) -> None:
+    plain = Reward(rule, FixedGrader(*VERDICTS), by_text).score(BATCH)
+    beside = Reward(rule, AsTheyCome(order, *VERDICTS), by_text).score_overlapped(BATCH)
+    assert beside == plain
+
+
+def test_what_is_scored_together_does_not_depend_on_the_order_of_the_verdicts() -> None:
+    for order in (range(6), [1, 3, 5, 0, 2, 4]):
+        scorer = FixedScorer(0.5, 0.5)
+        Reward("consistency_gated", AsTheyCome(order, *VERDICTS), scorer).score_overlapped(BATCH)
+        assert sorted(scorer.asked) == [[("statement a", "t0"), ("statement a", "t1")], [("statement b", "t3")]]
+
+
+def test_a_reward_model_that_is_down_is_waited_for_once_in_a_batch() -> None:
+    asked = 0
+
+    def down(items: Sequence[tuple[str, str]]) -> Sequence[float]:
+        nonlocal asked
+        asked += 1
+        raise InfrastructureError("no answer")
+
+    found = Reward("consistency_gated", AsTheyCome(range(6), *VERDICTS), down).score_overlapped(BATCH)
+    assert asked == 1
+    assert [isinstance(result, InfrastructureError) for result in found] == [True, True, False, True, True, False]
+
+
+def test_a_scorer_is_at_work_while_programs_are_still_graded() -> None:
+    begun = threading.Event()
+
+    def scorer(items: Sequence[tuple[str, str]]) -> Sequence[float]:
+        begun.set()
+        return [0.5] * len(items)
+
+    class Waits(AsTheyCome):
+        def grade_many(
+            self,
+            jobs: Sequence[tuple[Problem, str | None]],
+            on_done: Callable[[int, Verdict | SandboxError], None] | None = None,
+        ) -> Sequence[Verdict | SandboxError]:
+            assert on_done is not None
+            on_done(0, PASSED)
+            on_done(1, PASSED)
+            assert begun.wait(timeout=30)  # the other problems are not graded before this
+            return self.verdicts
+
+    reward = Reward("consistency_gated", Waits([], *VERDICTS), scorer)
+    assert isinstance(reward.score_overlapped(BATCH)[0], Scored)
+    spent = reward.spent.take()
+    assert 0 < spent.grade <= spent.total
+    assert reward.spent.take().total == 0
+
+
+def test_an_error_of_the_scorer_that_is_no_failure_of_ours_is_raised() -> None:
+    def wrong(items: Sequence[tuple[str, str]]) -> Sequence[float]:
+        raise KeyError("a defect")
+
+    with pytest.raises(KeyError, match="a defect"):
+        Reward("consistency_gated", AsTheyCome(range(6), *VERDICTS), wrong).score_overlapped(BATCH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import socket
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from recode_rl.errors import ConfigError, InfrastructureError
+from recode_rl.errors import ConfigError, InfrastructureError, UnreachableError
 from recode_rl.reward import find_rule, price
 from recode_rl.scorer import Patience, RemoteScorer, open_scorer
 from recode_rl.scorer.remote import fit
@@ -154,6 +155,23 @@ def test_a_fault_that_stays_is_an_infrastructure_error_after_the_last_attempt(se
     with pytest.raises(InfrastructureError, match=r"answered 500 .* \(attempt 4 of 4\); see to the reward model's"):
         scorer(ITEMS)
     assert len(server.asked) == 4
+
+
+def test_with_a_limit_of_time_attempts_are_not_counted(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("recode_rl.scorer.remote.say", told.append)
+    patient = Patience(attempts=1, first_wait_s=0.01, longest_wait_s=0.05, answer_s=2.0, total_s=30.0)
+    scorer = RemoteScorer(server.url, patience=patient)
+    server.faults = [FAULTS["server error"]] * 10
+    assert scorer(ITEMS) == [score_of(reasoning) for _, reasoning in ITEMS]
+    assert len(server.asked) == 11
+    assert len(told) == 1
+    assert told[0].startswith(f"{server.url}: answered 500") and told[0].endswith("waiting for it, at most 30 s")
+    short = RemoteScorer(server.url, patience=dataclasses.replace(patient, total_s=0.2))
+    server.faults = [FAULTS["server error"]] * 100
+    with pytest.raises(UnreachableError, match=r"answered 500 .* \(waited for 0.2 s\); see to the reward model's"):
+        short(ITEMS)
+    assert len(server.faults) > 0
 
 
 def test_a_refusal_is_not_tried_again(server: Server) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import io
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from tiny import tiny_model
 
 from recode_rl import jsonl, models, training
-from recode_rl.errors import InfrastructureError
+from recode_rl.errors import ConfigError, InfrastructureError
 
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 
@@ -275,6 +277,23 @@ class FakeTrainer:
 
     def _run_epoch(self, epoch: int) -> None:
         self.epochs += 1
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    hold = "import sys, pathlib; from recode_rl import training; training.begin(pathlib.Path(sys.argv[1]), {'a': 1}); "
+    command = [sys.executable, "-c", hold + "print('mine', flush=True); sys.stdin.read()", str(work)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "mine\n"
+        with pytest.raises(ConfigError, match=rf"work: process {other.pid} trains in this folder already; end it"):
+            training.begin(work, {"a": 1})
+        other.kill()
+    training.begin(work, {"a": 1})
+    training.begin(work, {"a": 1})  # its own
+    shutil.rmtree(work)
+    training.begin(work, {"a": 2})
+    assert (work / "lock").read_text() == f"{os.getpid()}\n"
 
 
 def test_training_continues_at_the_last_whole_checkpoint(tmp_path: Path) -> None:

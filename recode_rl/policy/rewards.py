@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from recode_rl.errors import InfrastructureError
+from recode_rl.errors import InfrastructureError, UnreachableError
 from recode_rl.reward import Reward, Scored
 from recode_rl.types import Problem
 
@@ -20,14 +20,31 @@ Outcome = Scored | InfrastructureError
 _MIN_SAMPLES_TO_STOP = 20
 
 
+def alone(part: Any) -> list[Any]:
+    """What a run of one process gathers."""
+    return [part]
+
+
 @dataclass
 class RewardColumns:
-    """The columns r_fmt, r_out and r_proc of a generation batch; `on_batch(step, rows)` sees every scored batch."""
+    """The columns r_fmt, r_out and r_proc of a generation batch; `on_batch(step, rows)` sees every scored batch.
+
+    `on_begin` is called before a batch is scored.
+
+    Of several processes each scores its own samples; `gather` returns what each of them gave, in their order, so that
+    all of them see the rows of the whole batch (groups stand together in it), and all stop where one has to.
+    `ends` are the tokens that end a completion: one without is truncated. `failed` and `seen` count samples of the
+    whole run.
+    """
 
     reward: Reward
     problems: dict[str, Problem]
     max_infra_share: float
     on_batch: Callable[[int, list[Row]], None]
+    on_begin: Callable[[], None] = lambda: None
+    gather: Callable[[Any], list[Any]] = alone
+    ends: frozenset[int] = frozenset()
+    overlapped: bool = False
     failed: int = 0
     seen: int = 0
     _batch: Any = None
@@ -51,20 +68,42 @@ class RewardColumns:
         completions = batch["completions"]
         if self._batch is completions:  # the reference is kept, so the identity cannot be another list's
             return self._scored
-        texts = [message[0]["content"] for message in completions]
-        problems = [self.problems[identifier] for identifier in batch["problem_id"]]
-        self._scored = self.reward.score(list(zip(problems, texts, strict=True)))
-        self._batch = completions
-        rows = [
-            Row(problem.id, text, len(ids), outcome)
-            for problem, text, ids, outcome in zip(problems, texts, batch["completion_ids"], self._scored, strict=True)
-        ]
+        self.on_begin()
+        mine, rows = self._shared(batch)
         self._count(rows)
         self.on_batch(int(batch["trainer_state"].global_step), rows)
+        self._scored = [row.outcome for row in mine]
+        self._batch = completions
         return self._scored
+
+    def _shared(self, batch: dict[str, Any]) -> tuple[list[Row], list[Row]]:
+        """The rows of this process and those of all; what stops one process stops all of them."""
+        try:
+            mine = self._rows(batch)
+        except Exception as error:  # a process boundary: the others wait for what this one has to say
+            self.gather(Stopped(f"{type(error).__name__}: {error}"))
+            raise
+        parts = self.gather(mine)
+        for number, part in enumerate(parts):
+            if isinstance(part, Stopped):
+                raise InfrastructureError(f"process {number} stopped ({part.reason}), so this one does")
+        return mine, [row for part in parts for row in part]
+
+    def _rows(self, batch: dict[str, Any]) -> list[Row]:
+        texts = [message[0]["content"] for message in batch["completions"]]
+        problems = [self.problems[identifier] for identifier in batch["problem_id"]]
+        score = self.reward.score_overlapped if self.overlapped else self.reward.score
+        outcomes = score(list(zip(problems, texts, strict=True)))
+        return [
+            Row(problem.id, text, len(ids), outcome, truncated=bool(self.ends) and ids[-1] not in self.ends)
+            for problem, text, ids, outcome in zip(problems, texts, batch["completion_ids"], outcomes, strict=True)
+        ]
 
     def _count(self, rows: Sequence[Row]) -> None:
         failures = [row.outcome for row in rows if isinstance(row.outcome, InfrastructureError)]
+        down = next((failure for failure in failures if isinstance(failure, UnreachableError)), None)
+        if down is not None:  # it was waited for already, and would be for every batch to come
+            raise InfrastructureError(f"the reward model cannot be asked: {down}")
         self.failed += len(failures)
         self.seen += len(rows)
         share = self.failed / self.seen
@@ -83,6 +122,14 @@ class Row:
     text: str
     tokens: int
     outcome: Outcome
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What a process that cannot go on tells the others."""
+
+    reason: str
 
 
 def _column(outcome: Outcome, name: str) -> float | None:
@@ -106,6 +153,7 @@ def record(step: int, row: Row) -> dict[str, Any]:
         "problem_id": row.problem_id,
         "completion": row.text,
         "tokens": row.tokens,
+        "truncated": row.truncated,
         "status": reward.status,
         "format": reward.format,
         "outcome": reward.outcome,
@@ -115,7 +163,7 @@ def record(step: int, row: Row) -> dict[str, Any]:
     }
 
 
-def summarise(rows: Sequence[Row], group_size: int, max_tokens: int) -> dict[str, float | None]:
+def summarise(rows: Sequence[Row], group_size: int) -> dict[str, float | None]:
     """The values of one step of metrics.jsonl (the same keys from both engines).
 
     `advantage/process_share` is the share of the absolute advantages that the process reward is responsible for:
@@ -140,7 +188,7 @@ def summarise(rows: Sequence[Row], group_size: int, max_tokens: int) -> dict[str
         "groups/mixed": kinds["mixed"] / len(groups),
         "groups/no_signal": sum(no_signal(group) for group in groups) / len(groups),
         "tokens/completion_mean": _mean(lengths),
-        "tokens/truncated_share": sum(length >= max_tokens for length in lengths) / len(lengths),
+        "tokens/truncated_share": sum(row.truncated for row in rows) / len(rows),
         "advantage/process_share": process_share(groups),
         "infra/failed": float(len(rows) - len(scored)),
     }

@@ -1,27 +1,31 @@
-"""CG-GRPO through TRL's GRPOTrainer: configuration, the reward columns, records, and evaluation on the way."""
+"""CG-GRPO through TRL's GRPOTrainer: what is trained on what, with which arguments, and what is left of it."""
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recode_rl import jsonl, models, problems, prompts, training
+from recode_rl import adapters, jsonl, models, problems, prompts, training
 from recode_rl.config import TrainConfig
-from recode_rl.errors import DataError, ModelError
+from recode_rl.errors import DataError, InfrastructureError, ModelError
 from recode_rl.extras import need, quiet_transformers
 from recode_rl.grading import open_grader
-from recode_rl.policy import rewards
+from recode_rl.policy import checks, rewards, watching
+from recode_rl.policy.journal import Journal, Selected
+from recode_rl.problems.overlap import leave_out
 from recode_rl.problems.records import write_problems
 from recode_rl.problems.splits import select
 from recode_rl.progress import say
 from recode_rl.reward import Reward
-from recode_rl.sampling import LocalModel, SamplingSettings, chat_ids
-from recode_rl.scorer import open_scorer
+from recode_rl.sampling import chat_ids
+from recode_rl.scorer import Patience, open_scorer
 from recode_rl.types import Problem
+
+__all__ = ["Journal", "Selected", "select_problems", "train"]
 
 _LOGGED = {
     "loss": "loss",
@@ -32,103 +36,219 @@ _LOGGED = {
     "clip_ratio/high_mean": "clip/high_share",
     "kl": "kl",
     "frac_reward_zero_std": "groups/zero_std_share",
-    "step_time": "time/step_s",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Selected:
-    """The problems of a run, and how many were left out because their prompt is too long."""
-
-    train: list[Problem]
-    held_out: list[Problem]
-    too_long: int
+_LONGEST_WAIT_S = 10.0  # between two attempts to reach a reward model's server
 
 
 def select_problems(config: TrainConfig, tokenizer: Any) -> Selected:
-    """Load, split, shuffle by seed, filter by prompt length and limit; DataError where nothing is left."""
+    """Load, split, shuffle by seed, filter by prompt length, overlap and limit; DataError where nothing is left."""
     data = config.data
     loaded = problems.load(data.dataset, data.path)
+    overlap: dict[str, Any] = {}
     fitting = [p for p in loaded if len(chat_ids(tokenizer, prompts.policy(p))) <= data.max_prompt_tokens]
     shuffler = random.Random(config.seed)
-    chosen = []
+    chosen: list[list[Problem]] = []
     for split, limit in ((data.split, data.limit), (data.eval_split, data.eval_limit)):
         part = select(fitting, split)
+        if data.decontaminate and not chosen:  # what is trained on, not what is judged on
+            part, overlap = leave_out(part, data.decontaminate, data.decontaminate_path)
         shuffler.shuffle(part)
         chosen.append(part[:limit])
+    too_long = len(loaded) - len(fitting)
     if len(chosen[0]) < config.grpo.prompts_per_step:
         raise DataError(
-            f"data: {len(chosen[0])} training problems in split {data.split!r} of {data.dataset!r}, but "
-            f"grpo.prompts_per_step is {config.grpo.prompts_per_step}; add problems or lower it"
+            f"data: {len(chosen[0])} training problems in split {data.split!r} of {data.dataset!r} ({len(loaded)} "
+            f"problems, {too_long} of them left out for a prompt of more than {data.max_prompt_tokens} tokens), but "
+            f"grpo.prompts_per_step is {config.grpo.prompts_per_step}; add problems, raise data.max_prompt_tokens, or "
+            "lower grpo.prompts_per_step"
         )
-    return Selected(chosen[0], chosen[1], len(loaded) - len(fitting))
+    return Selected(chosen[0], chosen[1], too_long, overlap)
+
+
+def prompt_order(problems: int, per_step: int, steps: int, seed: int) -> list[int]:
+    """Which problem is asked when: `per_step` different ones in each step, each problem as often as any other.
+
+    The whole run is drawn at once. TRL's own sampler draws pass after pass over the problems from one generator, which
+    a continued run would begin anew.
+    """
+    draw = random.Random(seed)
+    order: list[int] = []
+    waiting: list[int] = []
+    for _ in range(steps):
+        step: list[int] = []
+        while len(step) < per_step:
+            place = next((place for place, problem in enumerate(waiting) if problem not in step), None)
+            if place is None:
+                waiting += draw.sample(range(problems), problems)
+            else:
+                step.append(waiting.pop(place))
+        order += step
+    return order
 
 
 def train(config: TrainConfig, title: str = "CG-GRPO") -> Path:
     """Run CG-GRPO into the run folder `config.out` and return the folder of the trained policy in it.
 
     Leaves policy/, metrics.jsonl, completions.jsonl, problems.jsonl and manifest.json. A run that is complete is left
-    alone; one that was stopped continues at its last whole checkpoint, with the records after it dropped.
+    alone; one that was stopped continues at its last whole checkpoint, with the records after it dropped. Run by a
+    launcher in several processes, all of them call this: each generates, grades and scores its share, the numbers are
+    of all together, and the first process writes.
+
+    InfrastructureError where the run cannot go on for a reason outside of it; the same command continues it.
     """
     out = config.out
     if training.is_done(out / "policy", "train", config.model_dump(mode="json")):
-        shutil.rmtree(_work(config), ignore_errors=True)  # a kill behind the last step leaves it
+        training.once(lambda: shutil.rmtree(_work(config), ignore_errors=True))  # a kill behind the last step leaves it
         return out / "policy"
+    checks.check_vllm(config)
+    checks.check_sharding(config)
+    checks.accumulation(config)
     quiet_transformers()
+    # TRL prints each sample without a reward in full; ours are counted, and named in completions.jsonl.
+    logging.getLogger("trl.trainer.grpo_trainer").setLevel(logging.ERROR)
     tokenizer = models.load_tokenizer(config.model)
     if not tokenizer.chat_template:
         raise ModelError(f"model {config.model!r} has no chat template; take its instruction-tuned version")
     selected = select_problems(config, tokenizer)
-    scorer = open_scorer(config.reward.model, config.reward.max_length) if config.reward.model else None
-    with open_grader(config.grader) as grader:
+    _tell(f"{title}: {_in_words(config, selected)}")
+    asked, patience = config.reward.model, Patience(total_s=config.reward.wait_s, longest_wait_s=_LONGEST_WAIT_S)
+    scorer = open_scorer(asked, config.reward.max_length, patience) if asked else None
+    counts = selected.counts()
+    with open_grader(checks.share_of_workers(config.grader)) as grader:
+        facts = {"problems": counts, "processes": training.processes(), "grader": grader.describe()}
         reward = Reward(config.reward.rule, grader, scorer)
-        trained = _run(config, tokenizer, selected, reward, title)
-    facts = {
-        "problems": {"train": len(selected.train), "held_out": len(selected.held_out), "too_long": selected.too_long},
-        "reasonings_cut": scorer.cut if scorer else 0,
-        "grader": grader.describe(),
-    }
-    if not (out / "manifest.json").exists():
-        config_values = config.model_dump(mode="json")
-        jsonl.write_json(out / "manifest.json", jsonl.manifest("train", config_values, seed=config.seed, **facts))
+        trained, state = _run(config, tokenizer, selected, reward, title, facts)
+    facts["reasonings_cut"] = sum(training.gathered(scorer.cut if scorer else 0))
+    training.once(lambda: _note(config, facts))
     # Last, because it marks the run as complete.
-    training.save_result(trained, tokenizer, out / "policy", training.Result("train", config, _work(config), facts))
+    result = training.Result("train", config, _work(config), facts)
+    training.save_result(trained, tokenizer, out / "policy", result, state)
     return out / "policy"
+
+
+def _tell(text: str) -> None:
+    if training.is_first():
+        say(text)
+
+
+def _in_words(config: TrainConfig, selected: Selected) -> str:
+    """The first line of a run."""
+    text = f"{len(selected.train)} problems to train on, {len(selected.held_out)} held out"
+    if selected.too_long:
+        text += f"; {selected.too_long} left out, as their prompt has more than {config.data.max_prompt_tokens} tokens"
+    if config.evaluation.every and not selected.held_out:
+        text += "; so there is no evaluation on the way"
+    return text
 
 
 def _work(config: TrainConfig) -> Path:
     return config.out / ".training"
 
 
-def _run(config: TrainConfig, tokenizer: Any, selected: Selected, reward: Reward, title: str) -> Any:
-    """Train, and return the model in fp32."""
-    out, grpo = config.out, config.grpo
-    model = models.load_causal(config.model, training.model_dtype(grpo.precision))
+def _note(config: TrainConfig, facts: dict[str, Any]) -> None:
+    """The run's manifest, anew; a folder that belongs to something larger has one already, which stays."""
+    path = config.out / "manifest.json"
+    if path.exists() and jsonl.read_json(path).get("stage") != "train":
+        return
+    jsonl.write_json(path, jsonl.manifest("train", config.model_dump(mode="json"), seed=config.seed, **facts))
+
+
+def _begin(config: TrainConfig, selected: Selected, facts: dict[str, Any]) -> None:
+    """What a run folder holds before the first step; in one that was stopped, the records that stay."""
     training.begin(_work(config), config.model_dump(mode="json"))
-    if not (out / "problems.jsonl").exists():
-        write_problems(out / "problems.jsonl", [*selected.train, *selected.held_out])
-    done = training.resumed_step(_work(config)) // grpo.updates_per_batch
-    for name in ("metrics.jsonl", "completions.jsonl"):
-        training.truncate_metrics(out / name, done)
+    _note(config, facts)
+    if not (config.out / "problems.jsonl").exists():
+        write_problems(config.out / "problems.jsonl", [*selected.train, *selected.held_out])
+    for name in ("metrics.jsonl", "completions.jsonl", "alarms.jsonl"):
+        training.truncate_metrics(config.out / name, _done(config))
+
+
+def _done(config: TrainConfig) -> int:
+    """Steps that are behind the run already."""
+    return training.resumed_step(_work(config)) // config.grpo.updates_per_batch
+
+
+def _run(
+    config: TrainConfig, tokenizer: Any, selected: Selected, reward: Reward, title: str, facts: dict[str, Any]
+) -> tuple[Any, dict[str, Any] | None]:
+    """Train, and return the model in fp32, with its weights where it holds a share of them only."""
+    model = models.load_causal(config.model, training.model_dtype(config.grpo.precision))
+    checks.check_model(config, model)
+    training.once(lambda: _begin(config, selected, facts))
+    if config.lora is not None:
+        need("transformers", "train").set_seed(config.seed)
+        model = adapters.adapted(model, config.lora, "CAUSAL_LM")
     journal = Journal(config, reward, selected)
+    done = _done(config)
     trainer = _trainer(config, model, tokenizer, journal, title)
     journal.attach(trainer)
     if done:
-        say(f"{title}: continuing after step {done}")
-    training.run_trainer(trainer, _work(config))
-    return training.masters_into(trainer.model, trainer.optimizer)
+        _tell(f"{title}: continuing after step {done}")
+    try:
+        training.run_trainer(trainer, _work(config))
+    except InfrastructureError as error:
+        again = f"the same command continues after step {_done(config)}"
+        raise InfrastructureError(f"{error} [stopped: {again}]") from error
+    if _done(config) < config.grpo.steps:
+        watching.stop_if_asked(journal.monitor)
+    trained, state = training.trained_model(trainer)
+    return (trained, state) if config.lora is None else adapters.merged(trained, state)
 
 
 def _trainer(config: TrainConfig, model: Any, tokenizer: Any, journal: Journal, title: str) -> Any:
     trl = need("trl", "train")
     datasets = need("datasets", "train")
     grpo, train_problems = config.grpo, journal.selected.train
-    done = training.resumed_step(_work(config)) // grpo.updates_per_batch
-    per_update = grpo.prompts_per_step * grpo.group_size // grpo.updates_per_batch
-    accumulate = per_update // grpo.micro_batch
-    arguments = training.common_arguments(_work(config), precision=grpo.precision, seed=config.seed, track=config.track)
-    args = trl.GRPOConfig(
-        **{**arguments, "logging_steps": grpo.updates_per_batch},
+    metrics = config.out / "metrics.jsonl"
+    recorder = training.recorder(
+        metrics,
+        title,
+        grpo.steps,
+        _done(config),
+        _LOGGED,
+        extra=journal.step_values,
+        updates_per_step=grpo.updates_per_batch,
+        watch=journal.monitor,
+    )
+    seen, failed = _counts(config.out / "completions.jsonl")
+    columns = rewards.RewardColumns(
+        journal.reward,
+        {problem.id: problem for problem in train_problems},
+        config.reward.max_infra_share,
+        journal.on_batch,
+        on_begin=lambda: journal.clock.enter("reward"),
+        gather=training.gathered,
+        ends=_end_tokens(model, tokenizer),
+        overlapped=True,
+        failed=failed,
+        seen=seen,
+    )
+    rows = [{"prompt": prompts.policy(problem), "problem_id": problem.id} for problem in train_problems]
+    order = prompt_order(len(rows), grpo.prompts_per_step, grpo.steps, config.seed)
+    return trl.GRPOTrainer(
+        model=model,
+        args=_arguments(config),
+        reward_funcs=columns.functions(),
+        train_dataset=datasets.Dataset.from_list(rows).select(order),
+        processing_class=tokenizer,
+        callbacks=[journal.callback(), recorder],
+        optimizers=training.optimizers(model, grpo.precision, grpo.learning_rate, grpo.weight_decay),
+    )
+
+
+def _arguments(config: TrainConfig) -> Any:
+    """TRL's GRPOConfig."""
+    grpo = config.grpo
+    make: Callable[..., Any] = need("trl", "train").GRPOConfig
+    common = training.common_arguments(_work(config), precision=grpo.precision, seed=config.seed, track=config.track)
+    accumulate = checks.accumulation(config)
+    return make(
+        **{
+            **common,
+            "logging_steps": grpo.updates_per_batch,
+            "activation_checkpointing": grpo.activation_checkpointing,
+        },
+        **checks.vllm_arguments(grpo.vllm, config.data.max_prompt_tokens + grpo.max_completion_tokens),
         max_steps=grpo.steps * grpo.updates_per_batch,
         learning_rate=grpo.learning_rate,
         weight_decay=grpo.weight_decay,
@@ -148,98 +268,23 @@ def _trainer(config: TrainConfig, model: Any, tokenizer: Any, journal: Journal, 
         gradient_accumulation_steps=accumulate,
         steps_per_generation=accumulate * grpo.updates_per_batch,
         remove_unused_columns=False,
+        shuffle_dataset=False,  # prompt_order has done that
         save_strategy="steps",
         # A checkpoint inside a generation batch would resume with other prompts.
         save_steps=config.save_every * grpo.updates_per_batch,
     )
-    rows = [{"prompt": prompts.policy(problem), "problem_id": problem.id} for problem in train_problems]
-    metrics = config.out / "metrics.jsonl"
-    recorder = training.recorder(
-        metrics, title, grpo.steps, done, _LOGGED, extra=journal.step_values, updates_per_step=grpo.updates_per_batch
-    )
-    columns = rewards.RewardColumns(
-        journal.reward, {p.id: p for p in train_problems}, config.reward.max_infra_share, journal.on_batch
-    )
-    return trl.GRPOTrainer(
-        model=model,
-        args=args,
-        reward_funcs=columns.functions(),
-        train_dataset=datasets.Dataset.from_list(rows),
-        processing_class=tokenizer,
-        callbacks=[journal.callback(), recorder],
-        optimizers=training.optimizers(model, grpo.precision, grpo.learning_rate, grpo.weight_decay),
-    )
 
 
-class Journal:
-    """What a run writes down beside the engine's own log: completions, reward components, held-out evaluations."""
-
-    def __init__(self, config: TrainConfig, reward: Reward, selected: Selected) -> None:
-        self.config, self.reward, self.selected = config, reward, selected
-        self._settings = SamplingSettings(
-            samples=config.evaluation.samples,
-            temperature=config.evaluation.temperature,
-            max_tokens=config.grpo.max_completion_tokens,
-        )
-        self._values: dict[str, float | None] = {}
-        self._evaluated: dict[str, float | None] = {}
-        self._trainer: Any = None
-
-    def attach(self, trainer: Any) -> None:
-        """Give the journal the trainer whose model it evaluates."""
-        self._trainer = trainer
-
-    def on_batch(self, update: int, rows: list[rewards.Row]) -> None:
-        """Record a generation batch, scored before optimizer update number `update` + 1."""
-        grpo = self.config.grpo
-        step = update // grpo.updates_per_batch + 1
-        with jsonl.Appender(self.config.out / "completions.jsonl") as file:
-            for row in rows:
-                file.append(rewards.record(step, row))
-        self._values = rewards.summarise(rows, grpo.group_size, grpo.max_completion_tokens)
-        training.give_back()  # what generation has left free is not what the forward passes want
-
-    def step_values(self, step: int) -> dict[str, Any]:
-        """Our values for the line of `step` in metrics.jsonl."""
-        evaluated, self._evaluated = self._evaluated, {}
-        return {**self._values, **evaluated}
-
-    def callback(self) -> Any:
-        """A TrainerCallback that evaluates on held-out problems every `evaluation.every` steps."""
-        transformers = need("transformers", "train")
-        journal, updates = self, self.config.grpo.updates_per_batch
-        every = self.config.evaluation.every * updates
-
-        class Evaluation(transformers.TrainerCallback):  # type: ignore[misc,name-defined]  # imported when it is needed
-            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                if every and state.global_step % every == 0 and journal.selected.held_out:
-                    journal.evaluate(state.global_step)
-
-        return Evaluation()
-
-    def evaluate(self, update: int) -> None:
-        """Pass rate, format and total reward of the current policy on held-out problems."""
-        settings = self._settings
-        trainer = self._trainer
-        policy = LocalModel(trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class, "policy")
-        tasks = [problem for problem in self.selected.held_out for _ in range(settings.samples)]
-        was_training = policy.model.training
-        policy.model.eval()
-        texts: list[str] = []
-        with need("torch", "train").random.fork_rng():  # evaluation must not change what training draws next
-            for start in range(0, len(tasks), settings.batch):
-                rows = [policy.prompt_ids(problem) for problem in tasks[start : start + settings.batch]]
-                texts += [made.text for made in policy.generate(rows, settings, self.config.seed + start)]
-        policy.model.train(was_training)
-        scored = self.reward.score(list(zip(tasks, texts, strict=True)))
-        known = [outcome.reward for outcome in scored if not isinstance(outcome, Exception)]
-        self._evaluated = {
-            "eval/pass_rate": _share([r.status == "passed" for r in known]),
-            "eval/format": _share([r.format == 1.0 for r in known]),
-            "eval/reward_total": sum(r.total for r in known) / len(known) if known else None,
-            "eval/n": float(len(known)),
-        }
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """What ends a completion, as TRL counts it: every end that the model or its tokenizer declares, and padding."""
+    declared = model.generation_config.eos_token_id
+    ends = declared if isinstance(declared, list) else [declared]
+    return frozenset(token for token in (*ends, tokenizer.eos_token_id, tokenizer.pad_token_id) if token is not None)
 
 
-def _share(flags: Sequence[bool]) -> float | None:
-    return sum(flags) / len(flags) if flags else None
+def _counts(completions: Path) -> tuple[int, int]:
+    """Samples of the run so far, and how many of them our own infrastructure failed."""
+    if not completions.exists():
+        return 0, 0
+    failed = [("error" in record) for _, record in jsonl.read(completions)]
+    return len(failed), sum(failed)

@@ -145,6 +145,12 @@ def sections(runs: Sequence[Run]) -> list[Section]:
             "Thin: each step. Thick: mean of neighbouring steps. Gaps: nothing passed in that step.",
         ),
         Section(
+            "Watch on reward hacking",
+            panels.watched(runs),
+            [],
+            "Failing completions are scored to be watched, never to be rewarded.",
+        ),
+        Section(
             "Reward model",
             panels.reward_model(runs),
             _absent(runs, "reward model evaluation", lambda run: run.reward_model),

@@ -32,6 +32,75 @@ _HEALTH: tuple[tuple[str, str, str, Scale], ...] = (
     ("infra/failed", "RL: samples without a reward (infrastructure)", "alert", "zero"),
 )
 _GROUPS_NOTE = "Outcome alone teaches in mixed groups only."
+_CURVE_NAMES = {
+    "loss": "training",
+    "accuracy": "training",
+    "eval_loss": "held out",
+    "eval_accuracy": "held out",
+    "process/passing": "passed",
+    "process/failing": "failed, watched only",
+    "reasoning/phrase_rise": "growth of its share",
+    "reasoning/phrase_favour": "process reward more with it",
+    "reasoning/relevance": "about its own problem",
+    "reasoning/copied_share": "copied from the statement",
+    "format/empty_share": "empty form",
+    "groups/all_correct_signal": "all passed",
+    "groups/mixed_signal": "mixed",
+    "groups/all_wrong_signal": "none passed",
+    "advantage/process_share_scaled": "from the process reward",
+    "advantage/failing_share": "to failing completions",
+    "tokens/passing_mean": "passed",
+    "tokens/failing_mean": "failed",
+    "time/generate_s": "generate",
+    "time/grade_s": "grade",
+    "time/score_s": "score",
+    "time/audit_s": "audit",
+    "time/update_s": "update",
+}
+# Title, columns with their colours, scale: what the monitor watches.
+_WATCHED: tuple[tuple[str, dict[str, str], Scale], ...] = (
+    (
+        "Process reward where programs passed and failed",
+        {"process/passing": "process", "process/failing": "alert"},
+        "zero",
+    ),
+    (
+        "The phrase that spreads most",
+        {"reasoning/phrase_rise": "alert", "reasoning/phrase_favour": "process"},
+        "free",
+    ),
+    (
+        "What reasonings are made of",
+        {"reasoning/relevance": "outcome", "reasoning/copied_share": "alert", "format/empty_share": "format"},
+        "share",
+    ),
+    (
+        "Groups that carry signal",
+        {"groups/all_correct_signal": "outcome", "groups/mixed_signal": "mixed", "groups/all_wrong_signal": "format"},
+        "share",
+    ),
+    (
+        "Where the advantage comes from and goes to",
+        {"advantage/process_share_scaled": "process", "advantage/failing_share": "alert"},
+        "share",
+    ),
+    (
+        "Tokens where programs passed and failed",
+        {"tokens/passing_mean": "outcome", "tokens/failing_mean": "alert"},
+        "free",
+    ),
+    (
+        "Seconds of a step by stage",
+        {
+            "time/generate_s": "total",
+            "time/grade_s": "outcome",
+            "time/score_s": "process",
+            "time/audit_s": "alert",
+            "time/update_s": "format",
+        },
+        "zero",
+    ),
+)
 
 
 def training(runs: Sequence[Run]) -> list[Panel]:
@@ -62,6 +131,15 @@ def lengths(runs: Sequence[Run]) -> list[Panel]:
         *_over_steps(runs, "tokens/completion_mean", "Tokens in a completion", "total"),
         *_over_steps(runs, "tokens/truncated_share", "Cut off at the length limit", "alert", scale="share"),
     ]
+
+
+def watched(runs: Sequence[Run]) -> list[Panel]:
+    """What the monitor watches; empty for runs without one."""
+    seen = [run for run in runs if any("reasoning/relevance" in row for row in run.rl)]
+    found: list[Panel] = []
+    for title, colours, scale in _WATCHED:
+        found += _several([(run.rl, run) for run in seen], (*colours,), title, (*colours.values(),), scale)
+    return found + _over_steps(seen, "process/saturated_share", "Process rewards of 0.95 and more", "alert", "share")
 
 
 def evaluations(runs: Sequence[Run]) -> list[Panel]:
@@ -178,8 +256,7 @@ def _several(
         ]
         if not curves:
             continue
-        held_out = {"loss": "training", "accuracy": "training", "eval_loss": "held out", "eval_accuracy": "held out"}
-        legend = tuple((held_out[curve.key], curve.colour) for curve in curves) if len(keys) > 1 else ()
+        legend = tuple((_CURVE_NAMES[curve.key], curve.colour) for curve in curves) if len(keys) > 1 else ()
         found.append(
             Panel(
                 title + _of(run, runs),

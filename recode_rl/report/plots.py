@@ -88,6 +88,8 @@ def _axes(ax: Axes, scale: Scale) -> None:
     from matplotlib.ticker import MaxNLocator
 
     low, high = ax.get_ylim()
+    if ax.dataLim.y0 == ax.dataLim.y1 == 0:
+        low, high = 0.0, 0.05  # all zero: no room below
     if low >= 0 and (scale != "free" or low < 0.6 * high):
         ax.set_ylim(0, min(max(high, 0.05), 1.04) if scale == "share" else high)
     if scale == "share":
@@ -162,8 +164,8 @@ def short(text: str, limit: int = 18) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def dots(ax: Axes, bars: Sequence[Bar]) -> None:
-    """One row a share: a dot, its interval, its value at the right; the dashed line is chance."""
+def dots(ax: Axes, bars: Sequence[Bar], limit: int = 24) -> None:
+    """One row a share: a dot, its interval, its value at the right; the dashed line is chance. `limit`: of a label."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     for place, bar in enumerate(bars):
@@ -182,7 +184,7 @@ def dots(ax: Axes, bars: Sequence[Bar]) -> None:
             color=COLOURS["ink"],
         )
     ax.axvline(0.5, color=COLOURS["muted"], linewidth=1.0, linestyle=(0, (3, 3)), zorder=0)
-    ax.set_yticks(range(len(bars)), [short(bar.label, 24) for bar in bars])
+    ax.set_yticks(range(len(bars)), [short(bar.label, limit) for bar in bars])
     ax.invert_yaxis()
     ax.grid(False, axis="y")
     ax.grid(True, axis="x")

@@ -37,6 +37,7 @@ class Run:
     reward_model_training: tuple[Record, ...] = ()
     reward_model: Record = field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
+    alarms: tuple[Record, ...] = ()
 
 
 def read_run(path: Path, name: str | None = None) -> Run:
@@ -53,6 +54,7 @@ def read_run(path: Path, name: str | None = None) -> Run:
         reward_model_training=_steps(path / "reward-model" / "metrics.jsonl"),
         reward_model=_object(path / "reward-model" / "evaluation.json"),
         evaluations=_evaluations(path / "eval", manifest),
+        alarms=tuple(records(path / "alarms.jsonl")),
     )
     parts = (run.manifest, run.rl, run.sft, run.reward_model_training, run.reward_model, run.evaluations)
     if not any(parts):

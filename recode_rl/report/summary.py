@@ -182,7 +182,11 @@ def notices(run: Run) -> list[str]:
 
 
 def _training_notices(run: Run) -> list[str]:
-    found = []
+    found = [
+        f"Alarm at step {words.plain(alarm.get('step'))}, {words.name(alarm.get('name'))}: {alarm.get('message')}. "
+        f"Look at: {alarm.get('look_at')}."
+        for alarm in run.alarms
+    ]
     process, outcome = ends(run.rl, "reward/process_passing"), ends(run.rl, "reward/outcome")
     if process and outcome and process[1] > _SATURATED and outcome[1] - outcome[0] < _STALLED:
         found.append(
