@@ -283,7 +283,8 @@ def save_result(model: Any, tokenizer: Any, out: Path, result: Result, state: di
         if metrics.exists():
             shutil.copyfile(metrics, folder / "metrics.jsonl")
         config = result.config.model_dump(mode="json")
-        manifest = jsonl.manifest(result.stage, config, seed=result.config.seed, **result.facts)
+        facts = {"seed": result.config.seed, "processes": processes(), **result.facts}
+        manifest = jsonl.manifest(result.stage, config, **facts)
         jsonl.write_json(folder / "manifest.json", manifest)
         if result.describe is not None:
             result.describe(folder)

@@ -412,8 +412,8 @@ def launch(*words: object) -> None:
     import subprocess
     import sys
 
-    recipe = Path(__file__).parents[1] / "recipes" / "accelerate" / "cpu-2.yaml"
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", recipe, *words]
+    # On a CPU `accelerate launch` starts one process only.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     run = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, env=environment)
     assert run.returncode == 0, run.stderr[-2000:]
@@ -428,7 +428,8 @@ def test_two_processes_train_one_model(config: RewardModelConfig, tiny: Path, tm
     (tmp_path / "recipe.toml").write_text("validation_percent = 0\n")
     launch("-m", "recode_rl", "train-rm", tmp_path / "recipe.toml", *keys, *options)
     assert [line["step"] for line in metrics(config.out)] == [1, 2, 3, 4, 5, 6]
-    assert jsonl.read_json(config.out / "manifest.json")["pairs"]["trained"] == 12
+    manifest = jsonl.read_json(config.out / "manifest.json")
+    assert (manifest["pairs"]["trained"], manifest["processes"]) == (12, 2)
     alone = changed(config, out=tmp_path / "alone", batch_size=4, micro_batch=4)
     train(alone, separable(12))
     assert metrics(config.out)[0]["loss"] == pytest.approx(metrics(alone.out)[0]["loss"], abs=0.05)
@@ -471,6 +472,7 @@ def test_adapters_trained_in_two_processes_are_merged_as_those_of_one(
     for two in together:
         one = changed(two, out=tmp_path / f"one-{two.objective}")
         train_from_config(one)
+        assert jsonl.read_json(two.out / "manifest.json")["processes"] == 2
         assert not (two.out / "adapter_config.json").exists()
         assert [line["step"] for line in metrics(two.out)] == [1, 2, 3, 4, 5, 6]
         load = models.load_causal if two.objective == "score" else models.load_sequence_classifier
