@@ -480,6 +480,7 @@ def test_without_verl_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> Non
 # -- TRL's advantages --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("case", json.loads(ADVANTAGES.read_text()), ids=lambda case: f"{case['name']}-{case['scale']}")
 def test_the_advantages_that_verl_is_held_to_are_trls(case: dict[str, Any], tiny: Path, tmp_path: Path) -> None:
     """TRL's own trainer is given these rewards, and its advantages are what the file says."""

@@ -28,7 +28,8 @@ def test_a_row_becomes_a_problem() -> None:
     assert (problem.id, problem.source, problem.limits) == ("HumanEval/900", "humaneval", None)
     assert (problem.tests.kind, problem.tests.entry_point, problem.tests.code) == ("check", "twice", ROW["test"])
     assert problem.tests.setup == "import math\n\n\ndef helper(x):\n    return x"
-    assert problem.metadata == {"split": "held_out", "reference": ROW["prompt"] + ROW["canonical_solution"]}
+    reference = ROW["prompt"] + ROW["canonical_solution"]
+    assert problem.metadata == {"split": "held_out", "reference": reference, "beginning": ROW["prompt"]}
     instruction, _, code = problem.prompt.partition("```python\n")
     assert "complete" in instruction and "`twice`" in instruction
     assert code == ROW["prompt"].strip() + "\n```"

@@ -50,7 +50,9 @@ def test_a_row_of_the_sanitized_set() -> None:
     problem = mbpp.problem(SANITIZED)
     assert (problem.source, problem.tests.entry_point) == ("mbpp", "double")
     assert problem.tests.setup == "import math\nimport re"
+    beginning = problem.metadata.pop("beginning")
     assert problem.metadata == {"split": "train", "reference": SANITIZED["code"]}
+    assert beginning.startswith('"""\n') and SANITIZED["prompt"] in beginning and SANITIZED["test_list"][0] in beginning
 
 
 def test_a_row_of_the_plus_set_is_tested_by_its_script() -> None:
