@@ -514,7 +514,7 @@ def test_what_the_monitor_saw_and_warned_of_is_on_the_page(tmp_path: Path) -> No
     run = watched_run(tmp_path / "watched")
     titles = [panel.title for panel in watched([read_run(run)])]
     assert titles == [
-        "Process reward where programs passed and failed",
+        "Process reward, passed and failed",
         "The phrase that spreads most",
         "What reasonings are made of",
         "Seconds of a step by stage",

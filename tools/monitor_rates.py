@@ -28,7 +28,7 @@ from recode_rl.progress import Progress
 from recode_rl.report import drawing, panels
 from recode_rl.report.run import read_runs
 
-SHOWN = ("Process reward where", "The phrase that")
+SHOWN = ("Process reward, passed", "The phrase that")
 RATES = (0.0, 0.08, 0.15, 0.3)
 
 

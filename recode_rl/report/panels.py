@@ -60,7 +60,7 @@ _CURVE_NAMES = {
 # Title, columns with their colours, scale: what the monitor watches.
 _WATCHED: tuple[tuple[str, dict[str, str], Scale], ...] = (
     (
-        "Process reward where programs passed and failed",
+        "Process reward, passed and failed",
         {"process/passing": "process", "process/failing": "alert"},
         "zero",
     ),
