@@ -47,6 +47,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+async def read_body(request: Any, most: int) -> bytes | None:
+    """The body of a request; None where it has more than `most` bytes, of which the rest is not read."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > most:
+            return None
+        parts.append(part)
+    return b"".join(parts)
+
+
 def run(app: Any, listener: socket.socket) -> None:
     """Answer requests on a socket that is bound, until a signal or (in another thread) the server is told to stop."""
     server = make_server(app)

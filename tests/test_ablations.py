@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import by_text, everything
 
 from recode_rl import jsonl
 from recode_rl.ablations import numbers, results, runs, sets
@@ -29,7 +30,7 @@ from recode_rl.problems import starter
 from recode_rl.problems.records import write_problems
 from recode_rl.problems.splits import split_by_id
 from recode_rl.reward_model.scored import ScoredReasoning
-from recode_rl.types import Completion, PreferencePair, Problem, Verdict
+from recode_rl.types import PreferencePair, Problem, Verdict
 
 for module in ("trl", "sklearn", "matplotlib"):
     pytest.importorskip(module, reason="needs the extras [train] and [report]")
@@ -400,16 +401,6 @@ def test_a_judge_without_a_seed_stands_beside_every_seed(study: StudyConfig) -> 
 
 
 # -- policies ----------------------------------------------------------------------------------------------------------
-
-
-def by_text(problem: Problem, program: str | None) -> Verdict:
-    good = sum((program or "").encode()) % 3 > 0
-    return Verdict("passed", 2, 2, "stdio") if good else Verdict("wrong_answer", 1, 2, "stdio")
-
-
-def everything(text: str) -> Completion:
-    """A random model writes no tags: take all it writes as the reasoning and as the program."""
-    return Completion(text, text or None, text, text or None, format_ok=len(text) % 2 == 0)
 
 
 @pytest.fixture

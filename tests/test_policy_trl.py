@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import by_text, everything
 
 from recode_rl import jsonl, models
 from recode_rl.config import DataConfig, EvaluationConfig, GrpoConfig, LoraConfig, RewardConfig, TrainConfig
@@ -50,17 +51,6 @@ Grading = Callable[[Problem, str | None], Verdict | SandboxError]
 def one_thread() -> None:
     """A model this small is slower on two threads than on one."""
     torch.set_num_threads(1)
-
-
-def by_text(problem: Problem, program: str | None) -> Verdict:
-    """Passed for two programs in three, by what they are, so that a repeated run gets the same verdicts."""
-    good = sum((program or "").encode()) % 3 > 0
-    return Verdict("passed", 2, 2, "stdio") if good else Verdict("wrong_answer", 1, 2, "stdio")
-
-
-def everything(text: str) -> Completion:
-    """A random model writes no tags: take all it writes as the reasoning and as the program."""
-    return Completion(text, text or None, text, text or None, format_ok=len(text) % 2 == 0)
 
 
 @pytest.fixture

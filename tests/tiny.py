@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from recode_rl.types import Completion, Problem, Verdict
+
 EOS, PAD, BOS, START = "<|end|>", "<|pad|>", "<|begin|>", "<|start|>"
 VOCABULARY = 600
 
@@ -176,3 +178,14 @@ def _gguf_tensors(model: Any) -> list[tuple[str, Any]]:
                 tensor = tensor.reshape(heads, 2, -1, config.hidden_size).swapaxes(1, 2).reshape(tensor.shape)
             found.append((f"blk.{layer}.{part}.weight", tensor.contiguous().numpy()))
     return found
+
+
+def by_text(problem: Problem, program: str | None) -> Verdict:
+    """Passed for two programs in three, by what they are, so that a repeated run gets the same verdicts."""
+    good = sum((program or "").encode()) % 3 > 0
+    return Verdict("passed", 2, 2, "stdio") if good else Verdict("wrong_answer", 1, 2, "stdio")
+
+
+def everything(text: str) -> Completion:
+    """A random model writes no tags: take all it writes as the reasoning and as the program."""
+    return Completion(text, text or None, text, text or None, format_ok=len(text) % 2 == 0)

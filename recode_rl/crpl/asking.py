@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,6 @@ from recode_rl.types import DEGRADE_METHODS, OPTIMIZE_METHODS, Problem, Quality
 BASE = "base_reasoning"
 VERBS: dict[Quality, str] = {"optimized": "optimize", "degraded": "degrade"}
 METHODS: dict[Quality, tuple[str, ...]] = {"optimized": OPTIMIZE_METHODS, "degraded": DEGRADE_METHODS}
-_VERSION = re.compile(r"version:[ \t]*(\S[^\n]*)(?:\n|$)")
 _PLACES = {BASE: ("problem",), **dict.fromkeys(VERBS.values(), ("problem", "reasoning", "methods"))}
 
 
@@ -67,15 +64,12 @@ def read_prompt(name: str, text: str) -> Prompt:
 
     ConfigError where a prompt lacks the place for something that it must show.
     """
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    found = _VERSION.match(text)
-    version = found[1].strip() if found else f"{name}@{digest}"
-    body = text[found.end() :].strip() if found else text
-    if missing := [place for place in _PLACES.get(name, ()) if f"{{{place}}}" not in body]:
+    found = prompts.split(name, text)
+    if missing := [place for place in _PLACES.get(name, ()) if f"{{{place}}}" not in found.text]:
         raise ConfigError(f"prompt {name}.txt: no {{{missing[0]}}} in it; write it where the {missing[0]} belongs")
-    if not body:
+    if not found.text:
         raise ConfigError(f"prompt {name}.txt: nothing in it; write what is asked for, or remove the file")
-    return Prompt(name, version, digest, body)
+    return Prompt(name, found.version, found.digest, found.text)
 
 
 def statement(problem: Problem) -> str:
@@ -85,6 +79,4 @@ def statement(problem: Problem) -> str:
 
 
 def _message(template: str, values: dict[str, str]) -> list[dict[str, str]]:
-    """One pass over the template: a value that has braces in it, even the name of a place, stays as it is."""
-    text = re.sub(r"\{(problem|reasoning|methods)\}", lambda place: values.get(place[1], place[0]), template)
-    return [{"role": "user", "content": text}]
+    return [{"role": "user", "content": prompts.fill(template, values)}]

@@ -25,7 +25,7 @@ from recode_rl.extras import need
 from recode_rl.jsonl import dumps
 from recode_rl.lcb_rb import texts
 from recode_rl.lcb_rb.store import LONGEST_NOTE, Conflict, Item, Person, Show, State, Store
-from recode_rl.serving import is_loopback
+from recode_rl.serving import is_loopback, read_body
 
 _FOLDER = Path(__file__).parent / "page"
 _PER_PAGE = 100
@@ -331,13 +331,10 @@ def read_change(body: bytes) -> tuple[int, str, dict[str, Any]]:
 
 
 async def _body(request: Any) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > _LONGEST_BODY:
-            raise Refused(413, f"the request has more than {_LONGEST_BODY} bytes")
-        parts.append(part)
-    return b"".join(parts)
+    found = await read_body(request, _LONGEST_BODY)
+    if found is None:
+        raise Refused(413, f"the request has more than {_LONGEST_BODY} bytes")
+    return found
 
 
 def _number(text: str) -> int:

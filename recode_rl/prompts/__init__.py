@@ -17,9 +17,10 @@ _VERSION = re.compile(r"version:[ \t]*(\S[^\n]*)(?:\n|$)")
 
 @dataclass(frozen=True, slots=True)
 class Versioned:
-    """A prompt without its version line; a text that states no version is named by its digest."""
+    """A prompt without its version line; `digest` is of the whole text as it was read."""
 
     version: str
+    digest: str
     text: str
 
 
@@ -36,13 +37,19 @@ def load(name: str, folder: Path | None = None) -> str:
 
 def versioned(name: str, fields: Sequence[str], folder: Path | None = None) -> Versioned:
     """Prompt `name` with its version. ConfigError where it has no place for one of `fields`."""
-    text = load(name, folder)
-    stated = _VERSION.match(text)
-    body = text[stated.end() :].strip() if stated else text
-    if missing := [field for field in fields if f"{{{field}}}" not in body]:
+    found = split(name, load(name, folder))
+    if missing := [field for field in fields if f"{{{field}}}" not in found.text]:
         raise ConfigError(f"prompt {name}.txt has no {{{missing[0]}}}; put it where that text belongs")
+    return found
+
+
+def split(name: str, text: str) -> Versioned:
+    """The text of prompt `name` apart from its version line; without one it is named by its digest."""
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Versioned(stated[1].strip() if stated else f"{name}@{digest}", body)
+    stated = _VERSION.match(text)
+    if stated is None:
+        return Versioned(f"{name}@{digest}", digest, text)
+    return Versioned(stated[1].strip(), digest, text[stated.end() :].strip())
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

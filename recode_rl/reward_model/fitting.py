@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from recode_rl.errors import ConfigError
+from recode_rl.scorer.encoding import cut_middle
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,6 @@ def fit(frame: Frame, problem: list[int], reasoning: list[int], max_length: int)
     kept = cut_middle(reasoning, room - len(stated))
     before = [*frame.head, *stated, *frame.middle]
     return Fitted([*before, *kept, *frame.tail], len(kept) < len(reasoning), len(before))
-
-
-def cut_middle(ids: list[int], room: int) -> list[int]:
-    """The head and the tail of `ids`, `room` tokens together."""
-    if len(ids) <= room:
-        return ids
-    tail = room // 2
-    return ids[: room - tail] + (ids[-tail:] if tail else [])
 
 
 def as_text(tokenizer: Any, text: str) -> list[int]:

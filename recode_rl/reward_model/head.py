@@ -71,7 +71,6 @@ def give(
     """
     np = need("numpy", "train")
     torch = need("torch", "train")
-    note(model, reading, name)  # before the work: it may be refused
     kept = work / "head.npz"
 
     def compute() -> None:

@@ -28,7 +28,7 @@ from recode_rl.reward_model.batcher import Batcher, Item, QueueFull, QueueSettin
 from recode_rl.reward_model.chat_template import ChatTemplateScorer, Template, expects_chat
 from recode_rl.reward_model.exposition import CONTENT_TYPE, Metrics
 from recode_rl.scorer import RewardModelScorer, Score
-from recode_rl.serving import listen, run, url_of
+from recode_rl.serving import listen, read_body, run, url_of
 
 _CONNECTIONS = 16_384
 _CLIENT_LEFT = 499  # nginx's word for it; nobody is there to read it
@@ -166,13 +166,10 @@ async def _scored(request: Any, settings: ServeSettings, metrics: Metrics) -> di
 
 
 async def _body(request: Any, most: int) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise Refused(413, f"the request has more than {most} bytes; send fewer items at a time")
-        parts.append(part)
-    return b"".join(parts)
+    found = await read_body(request, most)
+    if found is None:
+        raise Refused(413, f"the request has more than {most} bytes; send fewer items at a time")
+    return found
 
 
 async def _while_connected(request: Any, asked: Any) -> list[Score]:

@@ -238,9 +238,7 @@ def scores_each_once(model: Any) -> None:
             outputs = forward(*args, **kwargs)
         else:
             ids, mask = kwargs["input_ids"], kwargs["attention_mask"]
-            hidden = model.base_model(
-                input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=read.layer is not None
-            )
+            hidden = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **read.asked)
             spans = list(zip(prompts.tolist(), (mask.sum(1) - 1).tolist(), strict=True))
             outputs = output(logits=read.scores(model, hidden, ids, spans)[:, None])
         if sides is not None:

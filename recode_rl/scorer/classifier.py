@@ -49,14 +49,10 @@ class Classifier:
         ids, mask = self._padded([row.ids for row in rows])
         with self._torch.inference_mode():
             if self.whole_reasonings:
-                hidden = self._model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **self._asked)
+                asked = {"use_cache": False, **self._reading.asked}
+                hidden = self._model.base_model(input_ids=ids, attention_mask=mask, **asked)
                 return self._numbers(self._read(hidden, ids, rows))
             return self._numbers(self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits.squeeze(-1))
-
-    @property
-    def _asked(self) -> dict[str, bool]:
-        """What the backbone is asked for besides its last states."""
-        return {} if self._reading.layer is None else {"output_hidden_states": True}
 
     def _read(self, hidden: Any, ids: Any, rows: Sequence[Encoded]) -> Any:
         """Scores off the states of rows whose prompts may have begun before `ids`, [rows]."""
@@ -120,7 +116,7 @@ class Classifier:
             position_ids=start + torch.minimum(steps, lengths - 1),  # padding must not run out of the positions
             past_key_values=_of_rows(held, of_row),
             use_cache=True,
-            **self._asked,
+            **self._reading.asked,
         )
 
     def _last(self, hidden: Any, mask: Any) -> Any:

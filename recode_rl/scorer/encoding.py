@@ -35,12 +35,13 @@ def encode(tokenizer: Any, problem: str, reasoning: str, max_length: int) -> Enc
     as_text = {"add_special_tokens": False, "split_special_tokens": True}
     prompt = tokenizer(f"Problem:\n{problem.strip()}\n\nReasoning:\n", **as_text)["input_ids"]
     body = tokenizer(reasoning.strip(), **as_text)["input_ids"]
-    prompt = _cut_middle(prompt, max(max_length // 2, max_length - 1 - len(body)))
-    kept = _cut_middle(body, max_length - 1 - len(prompt))
+    prompt = cut_middle(prompt, max(max_length // 2, max_length - 1 - len(body)))
+    kept = cut_middle(body, max_length - 1 - len(prompt))
     return Encoded([*prompt, *kept, tokenizer.eos_token_id], cut=len(kept) < len(body), prompt=len(prompt))
 
 
-def _cut_middle(ids: list[int], room: int) -> list[int]:
+def cut_middle(ids: list[int], room: int) -> list[int]:
+    """The head and the tail of `ids`, `room` tokens together."""
     if len(ids) <= room:
         return ids
     tail = room // 2

@@ -44,10 +44,15 @@ class Reading:
         """Whether the model's own forward gives the score."""
         return self == Reading()
 
+    @property
+    def asked(self) -> dict[str, bool]:
+        """What the backbone is asked for besides its last states."""
+        return {} if self.layer is None else {"output_hidden_states": True}
+
     def features(self, model: Any, hidden: Any, ids: Any, spans: Spans) -> tuple[Any, Any]:
         """What the head reads, [rows, width], and the mean log-probability, [rows]; both in fp32.
 
-        `hidden` is what the backbone gave, asked for `output_hidden_states` where `layer` is one; `ids` [rows, tokens].
+        `hidden` is what the backbone gave, with what is `asked` of it; `ids` [rows, tokens].
         """
         torch = need("torch", "train")
         last = hidden.last_hidden_state
