@@ -20,7 +20,7 @@ run: install
 	$(BIN)/recode-rl quickstart --size $(SIZE) --out $(OUT)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check .

@@ -1,6 +1,9 @@
 """How a problem is put to a model, by name: the think/answer prompt, and the forms that the field's evaluations use.
 
 `think_answer`  the prompt that the policy is trained with (prompts/policy.txt)
+`think_answer_shown`
+                the same, behind another problem that was asked and answered in this way (prompts/shown_*.txt), for
+                small models, which rarely keep a form that they were not trained on
 `instruct`      the statement alone, and one code block (a boxed answer of mathematics) is asked for: for
                 instruction-tuned models
 `evalplus`      the wording of EvalPlus (Liu et al., 2023; evalplus/provider), which published HumanEval(+) and MBPP(+)
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recode_rl import completion, prompts
 from recode_rl.errors import ConfigError
@@ -32,18 +35,29 @@ _INSTRUCT_ANSWER = "{statement}\n\nReason step by step, and put the final answer
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a model is given for a problem: words of a user, or (`raw`) text that it continues."""
+    """What a model is given for a problem: words of a user, or (`raw`) text that it continues.
+
+    `shown` are messages before it, of a problem with its answer.
+    """
 
     text: str
     raw: bool = False
+    shown: tuple[dict[str, str], ...] = ()
 
     def messages(self) -> list[dict[str, str]]:
         """As chat messages."""
-        return [{"role": "user", "content": self.text}]
+        return [*self.shown, {"role": "user", "content": self.text}]
 
 
 def _think_answer(problem: Problem) -> Asked:
     return Asked(prompts.policy(problem)[0]["content"])
+
+
+def _think_answer_shown(problem: Problem) -> Asked:
+    name = problem.tests.kind if problem.tests.kind in ("stdio", "answer") else "calls"
+    statement, opening, answer = prompts.load(f"shown_{name}").partition("<think>")
+    asked = prompts.policy(replace(problem, prompt=statement, starter_code=None))
+    return Asked(_think_answer(problem).text, shown=(*asked, {"role": "assistant", "content": opening + answer}))
 
 
 def _instruct(problem: Problem) -> Asked:
@@ -65,6 +79,7 @@ def _bigcodebench(problem: Problem) -> Asked:
 
 STYLES: dict[str, Callable[[Problem], Asked]] = {
     "think_answer": _think_answer,
+    "think_answer_shown": _think_answer_shown,
     "instruct": _instruct,
     "evalplus": _evalplus,
     "complete": _complete,
@@ -104,7 +119,7 @@ def program(style: str, problem: Problem, text: str) -> str | None:
     A continuation is put behind its beginning. Of several code blocks (a program and how to use it, say) the last that
     defines the function under test counts, where there is one; without any block the whole text, where it defines it.
     """
-    if style == "think_answer" or problem.tests.kind == "answer":
+    if style.startswith("think_answer") or problem.tests.kind == "answer":
         return None
     if style == "complete":
         return _beginning(problem) + text

@@ -11,6 +11,7 @@ from typing import Any
 
 from recode_rl import asking, jsonl, models
 from recode_rl.chat import ChatClient, ChatSettings, Reply
+from recode_rl.drawing import quick_draws
 from recode_rl.errors import ConfigError, DataError, EndpointError, InfrastructureError
 from recode_rl.extras import need
 from recode_rl.progress import Progress
@@ -88,7 +89,7 @@ class LocalModel:
             drawn |= {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
         if settings.stops:
             drawn |= {"stop_strings": list(settings.stops), "tokenizer": self.tokenizer}
-        with torch.no_grad():
+        with torch.no_grad(), quick_draws():
             out = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol
 
 from recode_rl import jsonl, models
 from recode_rl.config import Precision
+from recode_rl.drawing import quick_draws
 from recode_rl.errors import ConfigError, InfrastructureError
 from recode_rl.extras import need, says_disk_full
 from recode_rl.progress import Progress
@@ -462,7 +463,8 @@ def run_trainer(trainer: Any, folder: Path) -> None:
         # The engine looks for the end behind a step only: resumed in the middle of an epoch it would take one more.
         trainer._run_epoch = lambda **kwargs: None
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with quick_draws():
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Exception as error:
         if not says_disk_full(error):
             raise

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from recode_rl import asking
+from recode_rl import asking, completion
 from recode_rl.errors import ConfigError
+from recode_rl.grading import Grader
 from recode_rl.types import Problem
 from recode_rl.types import Tests as Given
 
@@ -61,3 +62,35 @@ def test_the_block_that_defines_the_function_counts(text: str, program: str | No
 def test_a_completion_is_cut_at_the_first_stop_string() -> None:
     assert asking.cut("a\ndef b\nclass c", ("\nclass ", "\ndef ")) == ("a", True)
     assert asking.cut("a", ("\nclass ",)) == ("a", False)
+
+
+SHOWN = {
+    "calls": Given(
+        "calls",
+        entry_point="longest_stay",
+        cases=({"args": [[2, 2, 5, 5, 5, 2]], "expected": 3}, {"args": [[]], "expected": 0}),
+    ),
+    "stdio": Given("stdio", cases=({"input": "5\n3 1 4 4 6\n", "output": "3\n"},)),
+    "answer": Given("answer", answer="4"),
+}
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_the_shown_answer_is_well_formed_and_right(kind: str) -> None:
+    """It is asked as the problem itself, and its example is the test."""
+    problem = Problem("p", "Do it.", SHOWN[kind])
+    question, answer, last = asking.ask("think_answer_shown", problem).messages()
+    assert [question["role"], answer["role"]] == ["user", "assistant"]
+    assert last == asking.ask("think_answer", problem).messages()[0]
+    assert question["content"].split("Problem:")[0] == last["content"].split("Problem:")[0]
+    parsed = completion.parse(answer["content"])
+    assert parsed.format_ok
+    assert parsed.reasoning
+    with Grader(workers=1) as grader:
+        verdict = grader.grade(problem, completion.submission(parsed, problem.tests))
+    assert verdict.passed, verdict
+
+
+def test_tests_of_other_kinds_are_shown_a_function() -> None:
+    shown = asking.ask("think_answer_shown", PROBLEM).messages()[1]["content"]
+    assert "def longest_stay" in shown

@@ -56,6 +56,10 @@ def sample(
     max_tokens: Annotated[int, typer.Option(min=1)] = 2048,
     batch: Annotated[int, typer.Option(min=1, help="Samples at a time, or requests.")] = 16,
     workers: Annotated[int | None, typer.Option(min=1, help="Programs at a time; default: one per core.")] = None,
+    prompt: Annotated[
+        Literal["think_answer", "think_answer_shown"],
+        typer.Option(help="think_answer_shown: behind a problem with its answer, for small models."),
+    ] = "think_answer",
     seed: int = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -66,7 +70,7 @@ def sample(
     from recode_rl.problems.records import load_problems
 
     loaded = load_problems(problems)
-    made = draw(loaded, Drawing(model, endpoint, n, temperature, max_tokens, batch, seed), out)
+    made = draw(loaded, Drawing(model, endpoint, n, temperature, max_tokens, batch, seed, prompt), out)
     target = _beside(out, verdicts, "verdicts.jsonl")
     with Grader(workers=workers) as grader:
         graded = grading.grade_samples(loaded, made, target, grader)

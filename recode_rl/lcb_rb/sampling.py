@@ -15,7 +15,10 @@ from recode_rl.types import Problem, Sample
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A model (its name at `endpoint`, or one that runs here), how many samples of each problem, and how."""
+    """A model (its name at `endpoint`, or one that runs here), how many samples of each problem, and how.
+
+    `prompt` is a style of `asking`.
+    """
 
     model: str
     endpoint: str | None = None
@@ -24,6 +27,7 @@ class Drawing:
     max_tokens: int = 2048
     batch: int = 16
     seed: int = 0
+    prompt: str = "think_answer"
 
 
 def draw(problems: Sequence[Problem], drawing: Drawing, out: Path) -> list[Sample]:
@@ -36,7 +40,13 @@ def draw(problems: Sequence[Problem], drawing: Drawing, out: Path) -> list[Sampl
     if other := {found.model for found in there} - {drawing.model}:
         raise ConfigError(f"{out} holds samples of {', '.join(map(str, other))}; choose another --out or remove it")
     settings = SamplingSettings(
-        drawing.samples, drawing.temperature, 1.0, drawing.max_tokens, drawing.batch, drawing.seed
+        drawing.samples,
+        drawing.temperature,
+        1.0,
+        drawing.max_tokens,
+        drawing.batch,
+        drawing.seed,
+        drawing.prompt,
     )
     wanted = {(problem.id, str(index)) for problem in problems for index in range(drawing.samples)}
     if {(found.problem_id, found.sample_id) for found in there} == wanted:
