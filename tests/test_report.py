@@ -359,6 +359,17 @@ def test_evaluations_come_in_the_order_of_the_manifest(tmp_path: Path) -> None:
     assert [e.label for e in read_run(run).evaluations] == ["after_rl", "after_sft", "before_sft"]
 
 
+def test_a_folder_that_eval_wrote_is_a_run(tmp_path: Path) -> None:
+    """Its own results are its one evaluation, beside those of a training run."""
+    make_evaluation(tmp_path / "he-plus", 3, random.Random(0))
+    (found,) = read_run(tmp_path / "he-plus").evaluations
+    assert (found.label, found.results["pass@1"]) == ("he-plus", 20 / 24)
+    both = tmp_path / "both.html"
+    build_report([make_run(tmp_path / "run"), tmp_path / "he-plus"], both)
+    assert "83.3 %" in both.read_text(encoding="utf-8")  # 20 of 24 problems; the run's own have 5, 10 and 15
+    figure_png(tmp_path / "he-plus", tmp_path / "he-plus.png")
+
+
 def test_summary_has_the_paired_difference(full: Path) -> None:
     found = summarise(full)
     json.dumps(found, allow_nan=False)

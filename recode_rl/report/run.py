@@ -18,7 +18,7 @@ USUAL_ORDER = ("before_sft", "after_sft", "after_rl")
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One folder under `eval/`."""
+    """One folder under `eval/`, or a folder that `eval` wrote by itself."""
 
     label: str
     folder: Path
@@ -53,14 +53,14 @@ def read_run(path: Path, name: str | None = None) -> Run:
         sft=_steps(path / "sft" / "metrics.jsonl"),
         reward_model_training=_steps(path / "reward-model" / "metrics.jsonl"),
         reward_model=_object(path / "reward-model" / "evaluation.json"),
-        evaluations=_evaluations(path / "eval", manifest),
+        evaluations=(*_alone(path), *_evaluations(path / "eval", manifest)),
         alarms=tuple(records(path / "alarms.jsonl")),
     )
     parts = (run.manifest, run.rl, run.sft, run.reward_model_training, run.reward_model, run.evaluations)
     if not any(parts):
         raise DataError(
             f"{path}: nothing of a run in this folder; expected some of manifest.json, metrics.jsonl, "
-            "reward-model/evaluation.json, eval/LABEL/results.json"
+            "reward-model/evaluation.json, eval/LABEL/results.json, results.json"
         )
     return run
 
@@ -143,6 +143,12 @@ def _steps(path: Path) -> tuple[Record, ...]:
         step = float(place) if step is None else step
         rows[step] = {**rows.get(step, {}), **row, "step": step}
     return tuple(rows[step] for step in sorted(rows))
+
+
+def _alone(folder: Path) -> tuple[Evaluation, ...]:
+    """The evaluation that a folder is itself, as `eval --out` leaves it."""
+    results = _object(folder / "results.json")
+    return (Evaluation(folder.resolve().name, folder, results),) if "pass@1" in results else ()
 
 
 def _evaluations(folder: Path, manifest: Record) -> tuple[Evaluation, ...]:
