@@ -31,6 +31,7 @@ _EVALPLUS = (
 )
 _INSTRUCT = "{statement}\n\nAnswer with the whole program as one Python code block."
 _INSTRUCT_ANSWER = "{statement}\n\nReason step by step, and put the final answer within \\boxed{}."
+_LANGUAGE = re.compile(r"\A\s*(?:python3?|py)[ \t]*\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ def program(style: str, problem: Problem, text: str) -> str | None:
 
     A continuation is put behind its beginning. Of several code blocks (a program and how to use it, say) the last that
     defines the function under test counts, where there is one; without any block the whole text, where it defines it.
+    A first line of a block that only names the language is none of the program: asked in a block without a language, as
+    EvalPlus asks, small models put it there.
     """
     if style.startswith("think_answer") or problem.tests.kind == "answer":
         return None
@@ -125,7 +128,7 @@ def program(style: str, problem: Problem, text: str) -> str | None:
         return _beginning(problem) + text
     name = (problem.tests.entry_point or "").rpartition("().")[2]
     defines = re.compile(rf"^\s*(?:async\s+)?def\s+{re.escape(name)}\b", re.MULTILINE) if name else None
-    blocks = completion.fenced_blocks(text) or [text]
+    blocks = [_LANGUAGE.sub("", block) for block in completion.fenced_blocks(text)] or [text]
     if defines is None:
         return None
     return next((block for block in reversed(blocks) if defines.search(block)), None)

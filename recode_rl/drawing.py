@@ -24,7 +24,7 @@ def quick_draws() -> Iterator[None]:
     torch. It holds for the whole process, and may be opened again, also by other threads, while it is open.
     """
     global _open, _original
-    torch = need("torch", "train")
+    torch: Any = need("torch", "train")
     with _lock:
         if _open == 0:
             _original = torch.multinomial

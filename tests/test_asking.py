@@ -49,6 +49,7 @@ def test_an_unknown_style_is_named() -> None:
             "def add(a, b): return a + b\n",
         ),
         ("```\ndef add(a, b): 1\n```\nBetter:\n```\ndef add(a, b): 2\n```", "def add(a, b): 2\n"),
+        ("```\npython\ndef add(a, b): return a + b\n```", "def add(a, b): return a + b\n"),
         ("def add(a, b):\n    return 1", "def add(a, b):\n    return 1"),
         ("```\nadd = lambda a, b: 1\n```", None),
         ("I do not know.", None),
