@@ -127,10 +127,10 @@ def program(style: str, problem: Problem, text: str) -> str | None:
     if style == "complete":
         return _beginning(problem) + text
     name = (problem.tests.entry_point or "").rpartition("().")[2]
-    defines = re.compile(rf"^\s*(?:async\s+)?def\s+{re.escape(name)}\b", re.MULTILINE) if name else None
-    blocks = [_LANGUAGE.sub("", block) for block in completion.fenced_blocks(text)] or [text]
-    if defines is None:
+    if not name:
         return None
+    defines = re.compile(rf"^\s*(?:async\s+)?def\s+{re.escape(name)}\b", re.MULTILINE)
+    blocks = [_LANGUAGE.sub("", block) for block in completion.fenced_blocks(text)] or [text]
     return next((block for block in reversed(blocks) if defines.search(block)), None)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +282,11 @@ def load_samples(path: Path | str) -> list[Sample]:
             raise DataError(f"{path}: sample {found.sample_id!r} of problem {found.problem_id!r} occurs twice")
         seen.add(key)
     return samples
+
+
+def write_samples(path: Path | str, samples: Iterable[Sample]) -> int:
+    """Replace samples.jsonl, without the keys that a sample has nothing for; returns the number of lines."""
+    return jsonl.write(path, ({k: v for k, v in asdict(one).items() if v is not None} for one in samples))
 
 
 def sample_from_record(record: dict[str, Any]) -> Sample:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lcb_rb_data import PROGRAM, problem
 from recode_rl.completion import render
 from recode_rl.errors import ConfigError
 from recode_rl.lcb_rb.records import load_verdicts
-from recode_rl.lcb_rb.sampling import Drawing, draw
+from recode_rl.lcb_rb.sampling import PAPER, Drawing, draw
 from recode_rl.problems.records import write_problems
 from recode_rl.sampling import load_samples
 
@@ -33,7 +34,7 @@ def model(request: dict[str, Any]) -> str:
 def test_every_request_has_a_seed_of_its_own_and_a_second_run_asks_for_nothing(tmp_path: Path) -> None:
     out = tmp_path / "samples.jsonl"
     with running(model) as server:
-        drawing = Drawing("tiny", server.url, samples=5, max_tokens=64)
+        drawing = Drawing("tiny", server.url, replace(PAPER, samples=5, max_tokens=64))
         made = draw(PROBLEMS, drawing, out)
         assert len(server.requests) == len({request["seed"] for request in server.requests}) == 10
         assert {request["temperature"] for request in server.requests} == {1.0}

@@ -17,7 +17,7 @@ from recode_rl.evals.results import summarise
 from recode_rl.grading import AnyGrader
 from recode_rl.problems.records import problem_to_record
 from recode_rl.reward import Scored, Scorer, find_rule
-from recode_rl.sampling import EndpointModel, LocalModel, SamplingSettings, load_samples, sample
+from recode_rl.sampling import EndpointModel, LocalModel, SamplingSettings, load_samples, sample, write_samples
 from recode_rl.types import Problem, Sample
 
 _GREEDY = SamplingSettings()
@@ -131,7 +131,7 @@ def _samples(job: Evaluation) -> list[Sample]:
         return [s for s in load_samples(path) if (s.problem_id, s.sample_id) in wanted]
     drawn = sample(job.model(), job.problems, job.sampling, path, f"{job.title}: sampling")
     # Samples are written in the order of the batches; the file is put in the order of the problems once it is whole.
-    jsonl.write(path, ({k: v for k, v in dataclasses.asdict(s).items() if v is not None} for s in drawn))
+    write_samples(path, drawn)
     return drawn
 
 

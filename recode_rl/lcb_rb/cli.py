@@ -68,9 +68,11 @@ def sample(
     from recode_rl.grading import Grader
     from recode_rl.lcb_rb.sampling import Drawing, draw
     from recode_rl.problems.records import load_problems
+    from recode_rl.sampling import SamplingSettings
 
     loaded = load_problems(problems)
-    made = draw(loaded, Drawing(model, endpoint, n, temperature, max_tokens, batch, seed, prompt), out)
+    settings = SamplingSettings(n, temperature, 1.0, max_tokens, batch, seed, prompt)
+    made = draw(loaded, Drawing(model, endpoint, settings), out)
     target = _beside(out, verdicts, "verdicts.jsonl")
     with Grader(workers=workers) as grader:
         graded = grading.grade_samples(loaded, made, target, grader)
