@@ -7,7 +7,9 @@
 `instruct`      the statement alone, and one code block (a boxed answer of mathematics) is asked for: for
                 instruction-tuned models
 `evalplus`      the wording of EvalPlus (Liu et al., 2023; evalplus/provider), which published HumanEval(+) and MBPP(+)
-                numbers of instruction-tuned models come from: the beginning of the program in a code block
+                numbers of open instruction-tuned models come from: the beginning of the program in a code block, and
+                the answer begun for the model up to the opening of its code block
+`evalplus_chat` the same, with nothing of the answer begun, as EvalPlus asks chat endpoints that continue no answer
 `complete`      no words at all: a base model continues the beginning of the program (Chen et al., 2021), and ends at
                 one of the stop strings
 `bigcodebench`  the statement of BigCodeBench's "instruct" part
@@ -25,10 +27,13 @@ from recode_rl.types import Problem
 
 # Where a function that a base model continues is over (Chen et al., 2021).
 STOP_COMPLETION = ("\nclass ", "\ndef ", "\n#", "\nif ", "\nprint(", "\n@", "\nassert ", "\n```")
-_EVALPLUS = (
-    "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
-    "\n```\n{beginning}\n```"
+# EvalPlus's words and stop strings (evalplus/codegen.py and provider/utility.py, 0.3.1): other words are another test.
+_EVALPLUS = "Please provide a self-contained Python script that solves the following problem in a markdown code block:"
+_EVALPLUS_OPENING = (
+    "Below is a Python script with a self-contained function that solves the problem and passes corresponding tests:"
+    "\n```python\n"
 )
+STOP_EVALPLUS = ("\n```\n", "\nif __name__", "\ndef main(", "\nprint(")
 _INSTRUCT = "{statement}\n\nAnswer with the whole program as one Python code block."
 _INSTRUCT_ANSWER = "{statement}\n\nReason step by step, and put the final answer within \\boxed{}."
 _LANGUAGE = re.compile(r"\A\s*(?:python3?|py)[ \t]*\n", re.IGNORECASE)
@@ -38,16 +43,18 @@ _LANGUAGE = re.compile(r"\A\s*(?:python3?|py)[ \t]*\n", re.IGNORECASE)
 class Asked:
     """What a model is given for a problem: words of a user, or (`raw`) text that it continues.
 
-    `shown` are messages before it, of a problem with its answer.
+    `shown` are messages before it, of a problem with its answer; `opening` is what the model's answer begins with.
     """
 
     text: str
     raw: bool = False
     shown: tuple[dict[str, str], ...] = ()
+    opening: str = ""
 
     def messages(self) -> list[dict[str, str]]:
-        """As chat messages."""
-        return [*self.shown, {"role": "user", "content": self.text}]
+        """As chat messages; the last is the assistant's where its answer is begun."""
+        begun = [{"role": "assistant", "content": self.opening}] if self.opening else []
+        return [*self.shown, {"role": "user", "content": self.text}, *begun]
 
 
 def _think_answer(problem: Problem) -> Asked:
@@ -67,7 +74,11 @@ def _instruct(problem: Problem) -> Asked:
 
 
 def _evalplus(problem: Problem) -> Asked:
-    return Asked(_EVALPLUS.replace("{beginning}", _beginning(problem).strip()))
+    return Asked(f"{_EVALPLUS}\n```\n{_beginning(problem).strip()}\n```\n", opening=_EVALPLUS_OPENING)
+
+
+def _evalplus_chat(problem: Problem) -> Asked:
+    return Asked(f"{_EVALPLUS}\n```python\n{_beginning(problem).strip()}\n```")
 
 
 def _complete(problem: Problem) -> Asked:
@@ -83,6 +94,7 @@ STYLES: dict[str, Callable[[Problem], Asked]] = {
     "think_answer_shown": _think_answer_shown,
     "instruct": _instruct,
     "evalplus": _evalplus,
+    "evalplus_chat": _evalplus_chat,
     "complete": _complete,
     "bigcodebench": _bigcodebench,
 }
@@ -111,21 +123,23 @@ def _stated(problem: Problem, key: str) -> str:
 
 def stops(style: str) -> tuple[str, ...]:
     """The strings that a completion ends at in a style."""
-    return STOP_COMPLETION if style == "complete" else ()
+    return {"complete": STOP_COMPLETION, "evalplus": STOP_EVALPLUS}.get(style, ())
 
 
 def program(style: str, problem: Problem, text: str) -> str | None:
     """The program in a completion, where the style has a rule of its own: None leaves it to the parser.
 
-    A continuation is put behind its beginning. Of several code blocks (a program and how to use it, say) the last that
-    defines the function under test counts, where there is one; without any block the whole text, where it defines it.
-    A first line of a block that only names the language is none of the program: asked in a block without a language, as
-    EvalPlus asks, small models put it there.
+    A continuation is put behind its beginning (some endpoints repeat the beginning of an answer that they continue).
+    Of several code blocks (a program and how to use it, say) the last that defines the function under test counts,
+    where there is one; without any block the whole text, where it defines it. A first line of a block that only names
+    the language is none of the program: asked in a block without a language, small models put it there.
     """
     if style.startswith("think_answer") or problem.tests.kind == "answer":
         return None
     if style == "complete":
         return _beginning(problem) + text
+    opening = ask(style, problem).opening
+    text = text if text.startswith(opening) else opening + text
     name = (problem.tests.entry_point or "").rpartition("().")[2]
     if not name:
         return None

@@ -294,6 +294,8 @@ class ChatClient:
         more: dict[str, Any] = {"stop": list(settings.stop)} if settings.stop else {}
         if settings.top_logprobs:
             more |= {"logprobs": True, "top_logprobs": settings.top_logprobs}
+        if messages[-1]["role"] == "assistant":  # to be continued: vLLM and llama-server ask for it in these words
+            more["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
         try:
             # Raw, because the library makes an object of any answer, whatever is missing in it.
             raw = await self._client.chat.completions.with_raw_response.create(

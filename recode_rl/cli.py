@@ -41,7 +41,7 @@ EndpointOption = Annotated[
     str | None, typer.Option(help="OpenAI-compatible url (llama-server, vLLM); --model is its name there.")
 ]
 PromptOption = Annotated[
-    Literal["think_answer", "think_answer_shown", "instruct", "evalplus", "complete", "bigcodebench"],
+    Literal["think_answer", "think_answer_shown", "instruct", "evalplus", "evalplus_chat", "complete", "bigcodebench"],
     typer.Option(help="How a problem is put: complete continues the program, for base models in this process."),
 ]
 StopOption = Annotated[list[str] | None, typer.Option(help="String that ends a completion; again for more.")]

@@ -111,11 +111,17 @@ class LocalModel:
 
 
 def chat_ids(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
-    """Token ids of chat messages with the opening of an answer; base models without a chat template get plain text."""
+    """Token ids of chat messages with the opening of an answer; base models without a chat template get plain text.
+
+    Where the last message is the assistant's, it is the beginning of the answer.
+    """
+    begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+    messages = messages[:-1] if begun else messages
     if tokenizer.chat_template:
         encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
-        return list(encoded["input_ids"])
-    text = "\n\n".join(message["content"] for message in messages) + "\n\n"
+        ids = list(encoded["input_ids"])
+        return ids + list(tokenizer(begun, add_special_tokens=False)["input_ids"]) if begun else ids
+    text = "\n\n".join(message["content"] for message in messages) + f"\n\n{begun}"
     return list(tokenizer(text)["input_ids"])
 
 

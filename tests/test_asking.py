@@ -17,7 +17,23 @@ PROBLEM = Problem("p", "Write add.", Given("check", entry_point="add", code="...
 def test_evalplus_has_the_beginning_in_a_block() -> None:
     asked = asking.ask("evalplus", PROBLEM)
     assert f"```\n{BEGINNING.strip()}\n```" in asked.text
+    question, begun = asked.messages()
+    assert question == {"role": "user", "content": asked.text}
+    assert begun["role"] == "assistant"
+    assert begun["content"].endswith("\n```python\n")
+
+
+def test_evalplus_for_chat_endpoints_begins_no_answer() -> None:
+    asked = asking.ask("evalplus_chat", PROBLEM)
+    assert f"```python\n{BEGINNING.strip()}\n```" in asked.text
     assert asked.messages() == [{"role": "user", "content": asked.text}]
+
+
+@pytest.mark.parametrize("echo", ["", asking.ask("evalplus", PROBLEM).opening])
+@pytest.mark.parametrize("end", ["", "\n```\nIt adds them:\n```python\nadd(1, 2)\n```"])
+def test_a_begun_answer_is_read_with_its_beginning(echo: str, end: str) -> None:
+    wanted = f"{BEGINNING}    return a + b\n"
+    assert asking.program("evalplus", PROBLEM, f"{echo}{wanted.rstrip()}{end}") == wanted
 
 
 def test_complete_has_no_words() -> None:
@@ -30,7 +46,7 @@ def test_the_statement_is_enough_for_other_styles(style: str) -> None:
     assert "Write add." in asking.ask(style, Problem("q", "Write add.", PROBLEM.tests)).text
 
 
-@pytest.mark.parametrize("style", ["evalplus", "complete", "bigcodebench"])
+@pytest.mark.parametrize("style", ["evalplus", "evalplus_chat", "complete", "bigcodebench"])
 def test_a_problem_without_what_a_style_needs_is_named(style: str) -> None:
     with pytest.raises(ConfigError, match=r"problem 'q' has no metadata\."):
         asking.ask(style, Problem("q", "?", PROBLEM.tests))

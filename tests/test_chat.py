@@ -79,6 +79,14 @@ def test_a_question_is_asked_with_the_settings_and_its_reply_is_read(server: Cha
     assert server.paths == ["/v1/chat/completions"] * 2
 
 
+def test_an_answer_that_is_begun_is_to_be_continued(server: ChatServer) -> None:
+    with ChatClient(settings(server)) as client:
+        client.ask([*ask_for("Why?"), {"role": "assistant", "content": "Because"}])
+    (asked,) = server.requests
+    assert asked["messages"][-1] == {"role": "assistant", "content": "Because"}
+    assert (asked["continue_final_message"], asked["add_generation_prompt"]) == (True, False)
+
+
 def test_log_probabilities_are_asked_for_and_read() -> None:
     tops = [{"token": " 0.7", "logprob": -0.1}, {"token": " 0.2", "logprob": -9999.0}]
     choice = {

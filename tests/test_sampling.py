@@ -126,6 +126,16 @@ def test_the_prompt_is_the_chat_with_the_opening_of_an_answer(model: LocalModel)
     assert text.endswith(f"{EOS}\n<|start|>assistant\n")
 
 
+@pytest.mark.parametrize("template", [True, False])
+def test_a_begun_answer_stands_behind_the_opening(template: bool) -> None:
+    tokenizer = tiny_tokenizer()
+    if not template:
+        tokenizer.chat_template = None
+    asked = prompts.policy(PROBLEMS[0])
+    begun = tokenizer.decode(sampling.chat_ids(tokenizer, [*asked, {"role": "assistant", "content": "Below:\n"}]))
+    assert begun == tokenizer.decode(sampling.chat_ids(tokenizer, asked)) + "Below:\n"
+
+
 def test_a_tokenizer_without_chat_template_gets_plain_text() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = None
