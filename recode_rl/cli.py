@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -208,8 +209,9 @@ def sample(
     from recode_rl.problems.records import load_problems
 
     settings = sampling.SamplingSettings(n, temperature, top_p, max_tokens, batch, seed, prompt, tuple(stop or ()))
-    loaded = load_problems(problems)  # before the model, which takes longer to load
-    made = sampling.sample(sampling.open_model(model, endpoint, settings), loaded, settings, out, "sampling")
+    loaded = load_problems(problems)
+    opened = partial(sampling.open_model, model, endpoint, settings)
+    made = sampling.draw(opened, loaded, settings, out, "sampling", model)
     tokens = sum(s.tokens or 0 for s in made)
     _summary(as_json, f"{out}: {len(made)} samples, {tokens} tokens", {"samples": len(made), "tokens": tokens})
 
@@ -328,7 +330,7 @@ def eval_command(
     job = Evaluation(
         problems=loaded,
         out=out,
-        model=None if model is None or grade_only else lambda: open_model(str(model), endpoint, settings),
+        model=None if model is None or grade_only else partial(open_model, model, endpoint, settings),
         model_name=model,
         samples=samples,
         grade_only=grade_only,

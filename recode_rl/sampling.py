@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -186,6 +187,49 @@ class _Drawn:
     def in_order(self) -> list[Sample]:
         """All samples in the order of the problems."""
         return [self.have[problem.id, sample_id] for problem, sample_id in self.tasks]
+
+
+def draw(
+    load: Callable[[], LocalModel | EndpointModel],
+    problems: Sequence[Problem],
+    settings: SamplingSettings,
+    out: Path,
+    title: str,
+    model: str | None = None,
+) -> list[Sample]:
+    """samples.jsonl in the order of the problems, with its manifest; what is there is kept.
+
+    Where all of them are there, no model is loaded. A file belongs to one model (where its name is given) and one way
+    of drawing: ConfigError where it has another, since its samples are kept and would be taken for these. What `sample`
+    raises.
+    """
+    jsonl.repair(out)
+    kept = {(one.problem_id, one.sample_id): one for one in (load_samples(out) if out.exists() else ())}
+    config = json.loads(json.dumps({"model": model, **asdict(settings)}))
+    if kept:
+        _same_drawing(config, kept.values(), out)
+    wanted = [(problem.id, str(index)) for problem in problems for index in range(settings.samples)]
+    if kept.keys() >= set(wanted):
+        return [kept[key] for key in wanted]
+    jsonl.write_json(jsonl.manifest_path(out), jsonl.manifest("sample", config))
+    drawn = sample(load(), problems, settings, out, title)
+    # They come in the order of the batches, or of the answers; the file is put in order once it is whole.
+    others = kept.keys() - set(wanted)
+    write_samples(out, [*drawn, *(one for key, one in kept.items() if key in others)])
+    return drawn
+
+
+def _same_drawing(config: dict[str, Any], there: Iterable[Sample], out: Path) -> None:
+    """Compare with the manifest beside the file, which was written before the first sample, and with the samples."""
+    path = jsonl.manifest_path(out)
+    found = jsonl.read_json(path)["config"] if path.exists() else {}
+    if names := {one.model for one in there if one.model}:
+        found = {**found, "model": ", ".join(sorted(names))}
+    free = {"samples", "batch", *(["model"] if config["model"] is None else [])}  # more of the same, at any pace
+    other = [key for key in config if key not in free and found.get(key, config[key]) != config[key]]
+    if other:
+        said = ", ".join(f"{key} {found[key]!r}" for key in other)
+        raise ConfigError(f"{out} holds samples drawn with {said}; choose another --out or remove it")
 
 
 def sample(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,9 @@ from chat_server import running
 from lcb_rb_data import PROGRAM, problem
 
 from recode_rl.completion import render
-from recode_rl.errors import ConfigError
 from recode_rl.lcb_rb.records import load_verdicts
-from recode_rl.lcb_rb.sampling import PAPER, Drawing, draw
 from recode_rl.problems.records import write_problems
-from recode_rl.sampling import load_samples
+from recode_rl.sampling import SamplingSettings, draw, load_samples, open_model
 
 for module in ("openai", "tenacity", "httpx2"):
     pytest.importorskip(module, reason="needs the extra [remote]")
@@ -34,15 +32,14 @@ def model(request: dict[str, Any]) -> str:
 def test_every_request_has_a_seed_of_its_own_and_a_second_run_asks_for_nothing(tmp_path: Path) -> None:
     out = tmp_path / "samples.jsonl"
     with running(model) as server:
-        drawing = Drawing("tiny", server.url, replace(PAPER, samples=5, max_tokens=64))
-        made = draw(PROBLEMS, drawing, out)
+        settings = SamplingSettings(samples=5, temperature=1.0, max_tokens=64)
+        opened = partial(open_model, "tiny", server.url, settings)
+        made = draw(opened, PROBLEMS, settings, out, "sampling", "tiny")
         assert len(server.requests) == len({request["seed"] for request in server.requests}) == 10
         assert {request["temperature"] for request in server.requests} == {1.0}
-        assert draw(PROBLEMS, drawing, out) == made == load_samples(out)
+        assert draw(opened, PROBLEMS, settings, out, "sampling", "tiny") == made == load_samples(out)
         assert len(server.requests) == 10
         assert [(s.problem_id, s.sample_id) for s in made] == [(p, str(i)) for p in "ab" for i in range(5)]
-        with pytest.raises(ConfigError, match="holds samples of tiny"):
-            draw(PROBLEMS, Drawing("other", server.url), out)
 
 
 def test_the_command_samples_and_grades(tmp_path: Path) -> None:

@@ -182,6 +182,50 @@ def test_a_complete_file_asks_the_model_nothing(tmp_path: Path) -> None:
     assert out.read_bytes() == before
 
 
+def drawn(out: Path, model: LocalModel, name: str | None = "scripted", **settings: Any) -> list[sampling.Sample]:
+    return sampling.draw(lambda: model, PROBLEMS, SamplingSettings(**settings), out, "sampling", name)
+
+
+def test_a_whole_file_loads_no_model(tmp_path: Path) -> None:
+    def load() -> LocalModel:
+        raise AssertionError("loaded")
+
+    out = tmp_path / "s.jsonl"
+    made = drawn(out, Scripted(), batch=2)
+    assert made == load_samples(out)
+    assert [one.problem_id for one in made] == [problem.id for problem in PROBLEMS]
+    made_again = json.loads((tmp_path / "s.manifest.json").read_text())
+    assert sampling.draw(load, PROBLEMS, SamplingSettings(), out, "sampling", "scripted") == made
+    assert json.loads((tmp_path / "s.manifest.json").read_text()) == made_again
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"temperature": 0.5}, "temperature 1.0"),
+        ({"temperature": 1.0, "prompt": "instruct", "seed": 1}, "seed 0, prompt 'think_answer'"),
+        ({"temperature": 1.0, "name": "other"}, "model 'scripted'"),
+    ],
+)
+def test_a_file_belongs_to_one_way_of_drawing(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    out = tmp_path / "s.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        drawn(out, Scripted(limit=3), temperature=1.0, batch=1)
+    before = out.read_bytes()
+    with pytest.raises(ConfigError, match=f"holds samples drawn with {said}; choose another --out"):
+        drawn(out, Scripted(), **settings)
+    assert out.read_bytes() == before
+
+
+def test_samples_of_a_larger_number_are_not_lost(tmp_path: Path) -> None:
+    out = tmp_path / "s.jsonl"
+    drawn(out, Scripted(), temperature=1.0, samples=3)
+    kept = [one for one in load_samples(out) if one.problem_id != PROBLEMS[0].id]
+    sampling.write_samples(out, kept)
+    assert len(drawn(out, Scripted(), temperature=1.0, samples=2)) == 10
+    assert len(load_samples(out)) == 10 + 4
+
+
 def test_more_samples_are_added_to_those_that_are_there(tmp_path: Path) -> None:
     out = tmp_path / "s.jsonl"
     first = sample(Scripted(), PROBLEMS, SamplingSettings(samples=1, temperature=1.0), out, "sampling")

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from recode_rl import jsonl
-from recode_rl.errors import ConfigError, DataError, InfrastructureError
+from recode_rl.errors import DataError, InfrastructureError
 from recode_rl.evals import grading, pages
 from recode_rl.evals.results import summarise
 from recode_rl.grading import AnyGrader
 from recode_rl.problems.records import problem_to_record
 from recode_rl.reward import Scored, Scorer, find_rule
-from recode_rl.sampling import EndpointModel, LocalModel, SamplingSettings, load_samples, sample, write_samples
+from recode_rl.sampling import EndpointModel, LocalModel, SamplingSettings, draw, load_samples
 from recode_rl.types import Problem, Sample
 
 _GREEDY = SamplingSettings()
@@ -123,26 +123,5 @@ def _samples(job: Evaluation) -> list[Sample]:
             raise DataError(f"{source}: no samples in it; expected one JSON object a line")
         return given
     assert job.model is not None, "an evaluation needs a model or samples"
-    _same_sampling(job)
     path = job.out / "samples.jsonl"
-    wanted = {(problem.id, str(index)) for problem in job.problems for index in range(job.sampling.samples)}
-    jsonl.repair(path)
-    if path.exists() and {(s.problem_id, s.sample_id) for s in load_samples(path)} >= wanted:
-        return [s for s in load_samples(path) if (s.problem_id, s.sample_id) in wanted]
-    drawn = sample(job.model(), job.problems, job.sampling, path, f"{job.title}: sampling")
-    # Samples are written in the order of the batches; the file is put in the order of the problems once it is whole.
-    write_samples(path, drawn)
-    return drawn
-
-
-def _same_sampling(job: Evaluation) -> None:
-    """A folder belongs to one model and one way of sampling: its samples are kept, and would be taken for others."""
-    path = job.out / "sampling.json"
-    wanted = {"model": job.model_name, **dataclasses.asdict(job.sampling), "stop": list(job.sampling.stop)}
-    if not path.exists():
-        jsonl.write_json(path, wanted)
-        return
-    found = {**dataclasses.asdict(_GREEDY), "stop": [], **jsonl.read_json(path)}
-    if found != wanted:
-        other = ", ".join(f"{key} {found.get(key)!r}" for key in wanted if found.get(key) != wanted[key])
-        raise ConfigError(f"{job.out} holds samples drawn with {other}; choose another --out or remove it")
+    return draw(job.model, job.problems, job.sampling, path, f"{job.title}: sampling", job.model_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -66,13 +67,12 @@ def sample(
     """Many completions of every problem, graded: the raw material of the benchmark."""
     from recode_rl.evals import grading
     from recode_rl.grading import Grader
-    from recode_rl.lcb_rb.sampling import Drawing, draw
     from recode_rl.problems.records import load_problems
-    from recode_rl.sampling import SamplingSettings
+    from recode_rl.sampling import SamplingSettings, draw, open_model
 
     loaded = load_problems(problems)
     settings = SamplingSettings(n, temperature, 1.0, max_tokens, batch, seed, prompt)
-    made = draw(loaded, Drawing(model, endpoint, settings), out)
+    made = draw(partial(open_model, model, endpoint, settings), loaded, settings, out, "sampling", model)
     target = _beside(out, verdicts, "verdicts.jsonl")
     with Grader(workers=workers) as grader:
         graded = grading.grade_samples(loaded, made, target, grader)
