@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from recode_rl import completion, prompts
+from recode_rl import cleaning, completion, prompts
 from recode_rl.errors import ConfigError
 from recode_rl.types import Problem
 
@@ -126,26 +126,31 @@ def stops(style: str) -> tuple[str, ...]:
     return {"complete": STOP_COMPLETION, "evalplus": STOP_EVALPLUS}.get(style, ())
 
 
+def answer(style: str, problem: Problem, text: str) -> str:
+    """The whole answer, of which a model was given the beginning; some endpoints repeat it with what they add."""
+    opening = ask(style, problem).opening
+    return text if text.startswith(opening) else opening + text
+
+
 def program(style: str, problem: Problem, text: str) -> str | None:
     """The program in a completion, where the style has a rule of its own: None leaves it to the parser.
 
-    A continuation is put behind its beginning (some endpoints repeat the beginning of an answer that they continue).
-    Of several code blocks (a program and how to use it, say) the last that defines the function under test counts,
-    where there is one; without any block the whole text, where it defines it. A first line of a block that only names
-    the language is none of the program: asked in a block without a language, small models put it there.
+    A continuation is put behind its beginning. Of several code blocks (a program and how to use it, say) the last that
+    defines the function under test counts, where there is one; without any block the whole text, where it defines it.
+    A first line of a block that only names the language is none of the program: asked in a block without a language,
+    small models put it there. In EvalPlus's styles the block is cleaned up as there (`cleaning`).
     """
     if style.startswith("think_answer") or problem.tests.kind == "answer":
         return None
     if style == "complete":
         return _beginning(problem) + text
-    opening = ask(style, problem).opening
-    text = text if text.startswith(opening) else opening + text
     name = (problem.tests.entry_point or "").rpartition("().")[2]
     if not name:
         return None
     defines = re.compile(rf"^\s*(?:async\s+)?def\s+{re.escape(name)}\b", re.MULTILINE)
     blocks = [_LANGUAGE.sub("", block) for block in completion.fenced_blocks(text)] or [text]
-    return next((block for block in reversed(blocks) if defines.search(block)), None)
+    found = next((block for block in reversed(blocks) if defines.search(block)), None)
+    return cleaning.needed(found, name) if found and style.startswith("evalplus") else found
 
 
 def cut(text: str, stop: tuple[str, ...]) -> tuple[str, bool]:

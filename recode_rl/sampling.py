@@ -171,11 +171,12 @@ class _Drawn:
     def keep(self, file: jsonl.Appender, task: Task, made: Generated) -> None:
         """Write a completion down, with its program where the prompt has a rule of its own for it."""
         problem, sample_id = task
-        program = asking.program(self._style, problem, made.text)
+        text = asking.answer(self._style, problem, made.text)
+        program = asking.program(self._style, problem, text)
         record = {
             "problem_id": problem.id,
             "sample_id": sample_id,
-            "completion": made.text,
+            "completion": text,
             **({} if program is None else {"program": program}),
             "model": self._model,
             "tokens": made.tokens,

@@ -33,7 +33,9 @@ def test_evalplus_for_chat_endpoints_begins_no_answer() -> None:
 @pytest.mark.parametrize("end", ["", "\n```\nIt adds them:\n```python\nadd(1, 2)\n```"])
 def test_a_begun_answer_is_read_with_its_beginning(echo: str, end: str) -> None:
     wanted = f"{BEGINNING}    return a + b\n"
-    assert asking.program("evalplus", PROBLEM, f"{echo}{wanted.rstrip()}{end}") == wanted
+    whole = asking.answer("evalplus", PROBLEM, f"{echo}{wanted.rstrip()}{end}")
+    assert whole == asking.ask("evalplus", PROBLEM).opening + wanted.rstrip() + end
+    assert asking.program("evalplus", PROBLEM, whole) == wanted
 
 
 def test_complete_has_no_words() -> None:

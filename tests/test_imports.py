@@ -37,6 +37,7 @@ FLOORS = {
     "sandbox": 2,
     "models": 2,
     "asking": 2,
+    "cleaning": 1,
     "drawing": 2,
     "training": 2,
     "adapters": 2,
