@@ -38,7 +38,7 @@ FLOORS = {
     "models": 2,
     "asking": 2,
     "cleaning": 1,
-    "drawing": 2,
+    "quick": 2,
     "training": 2,
     "adapters": 2,
     "grading": 3,

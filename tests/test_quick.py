@@ -1,0 +1,192 @@
+"""Quick generation: the same tokens, the same distribution, torch's refusals, and all as it was afterwards."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recode_rl import models
+from recode_rl.quick import quick_generation
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers", reason="needs the extra [train]")
+
+
+def test_draws_follow_the_distribution() -> None:
+    """20,000 draws of 6 outcomes: Pearson's statistic stays below the 99.9 % point of χ² with 5 degrees of freedom."""
+    weights = torch.tensor([0.3, 0.0, 0.02, 0.4, 0.08, 0.2, 0.0])
+    torch.manual_seed(0)
+    with quick_generation():
+        drawn = torch.multinomial(weights.expand(20_000, -1).contiguous(), 1)
+    assert drawn.shape == (20_000, 1)
+    assert drawn.dtype == torch.int64
+    counts = torch.bincount(drawn[:, 0], minlength=7).double()
+    expected = weights.double() / weights.double().sum() * 20_000
+    assert counts[expected == 0].sum() == 0
+    seen = expected > 0
+    assert float(((counts - expected)[seen] ** 2 / expected[seen]).sum()) < 20.5
+
+
+def test_each_row_has_its_own_distribution_and_weights_need_not_sum_to_one() -> None:
+    weights = torch.eye(5) * 7
+    with quick_generation():
+        drawn = torch.multinomial(weights, num_samples=1)
+    assert drawn[:, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_seed_decides() -> None:
+    weights = torch.rand(8, 1000)
+    with quick_generation():
+        torch.manual_seed(3)
+        first = torch.multinomial(weights, 1)
+        torch.manual_seed(3)
+        assert torch.multinomial(weights, 1).equal(first)
+        assert not torch.multinomial(weights, 1).equal(first)
+
+
+@pytest.mark.parametrize("bad", [[0.0, 0.0], [float("nan"), 1.0], [-1.0, 2.0], [float("inf"), 1.0]])
+def test_what_is_no_distribution_is_refused_as_by_torch(bad: list[float]) -> None:
+    with quick_generation(), pytest.raises(RuntimeError, match=r"probability tensor|invalid multinomial"):
+        torch.multinomial(torch.tensor([bad]), 1)
+
+
+def test_other_calls_are_torchs() -> None:
+    """Several draws, a vector, a generator: as without."""
+    weights = torch.rand(10)
+    torch.manual_seed(1)
+    expected = torch.multinomial(weights, 4)
+    torch.manual_seed(1)
+    with quick_generation():
+        assert torch.multinomial(weights, 4).equal(expected)
+    given = torch.multinomial(weights[None], 1, generator=torch.Generator().manual_seed(5))
+    with quick_generation():
+        assert torch.multinomial(weights[None], 1, generator=torch.Generator().manual_seed(5)).equal(given)
+
+
+def test_torch_is_as_before_when_the_last_one_closes() -> None:
+    original = torch.multinomial
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with quick_generation():
+            inside.set()
+            leave.wait(10)
+
+    with pytest.raises(ZeroDivisionError), quick_generation():
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert inside.wait(10)
+        raise ZeroDivisionError
+    assert torch.multinomial is not original
+    leave.set()
+    thread.join()
+    assert torch.multinomial is original
+
+
+# -- prompts and the cache ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> Any:
+    return models.load_causal(str(tiny)).eval()
+
+
+class Watched:
+    """How many rows and tokens each forward pass of a model reads."""
+
+    def __init__(self, model: Any) -> None:
+        self.read: list[tuple[int, ...]] = []
+        self._hook = model.register_forward_pre_hook(self._note, with_kwargs=True)
+
+    def _note(self, module: Any, args: Any, kwargs: Any) -> None:
+        self.read.append(tuple(kwargs["input_ids"].shape))
+
+    def close(self) -> None:
+        self._hook.remove()
+
+
+def generated(model: Any, ids: Any, mask: Any, tokens: int = 160, **more: Any) -> tuple[Any, list[tuple[int, ...]]]:
+    watched = Watched(model)
+    settings = {"max_new_tokens": tokens, "min_new_tokens": tokens, "do_sample": False, "pad_token_id": 0, **more}
+    try:
+        return model.generate(input_ids=ids, attention_mask=mask, **settings), watched.read
+    finally:
+        watched.close()
+
+
+def prompts(rows: list[int], length: int = 9) -> tuple[Any, Any]:
+    """Rows that are equal where their numbers are; odd ones have padding on the left."""
+    torch.manual_seed(0)
+    distinct, mask = torch.randint(5, 60, (8, length)), torch.ones(8, length, dtype=torch.long)
+    mask[1::2, :3] = 0
+    return distinct[rows], mask[rows]
+
+
+@pytest.mark.parametrize("rows", [[0, 0, 1, 1, 1, 2], [3, 1, 3, 0, 1, 3], [0, 1, 2], [5, 5]])
+def test_the_same_tokens_come_and_each_prompt_is_read_once(model: Any, rows: list[int]) -> None:
+    """More tokens than the cache has room for at first."""
+    ids, mask = prompts(rows)
+    plain, read = generated(model, ids, mask)
+    assert read[0] == (len(rows), 9)
+    with quick_generation():
+        quick, read = generated(model, ids, mask)
+    assert read[0] == (len(set(rows)), 9)
+    assert read[1:] == [(len(rows), 1)] * 159
+    assert quick.equal(plain)
+
+
+def test_equal_tokens_behind_other_padding_are_other_prompts(model: Any) -> None:
+    ids, mask = prompts([0, 0, 0])
+    mask[1, :4] = 0
+    plain, _ = generated(model, ids, mask, 20)
+    with quick_generation():
+        quick, read = generated(model, ids, mask, 20)
+    assert read[0] == (2, 9)
+    assert quick.equal(plain)
+
+
+def test_beams_and_a_cache_that_is_given_are_as_before(model: Any) -> None:
+    """Beam search puts the rows of the cache in another order at each token."""
+    ids, mask = prompts([0, 1])
+    plain, _ = generated(model, ids, mask, 30, num_beams=3)
+    with quick_generation():
+        assert generated(model, ids, mask, 30, num_beams=3)[0].equal(plain)
+        cache = need_cache(model, ids, mask)
+        assert generated(model, ids, mask, 30, past_key_values=cache)[0].equal(generated(model, ids, mask, 30)[0])
+
+
+def need_cache(model: Any, ids: Any, mask: Any) -> Any:
+    with torch.no_grad():
+        return model(input_ids=ids[:, :-1], attention_mask=mask[:, :-1], use_cache=True).past_key_values
+
+
+def test_a_cache_that_was_cut_is_written_on_from_there(model: Any) -> None:
+    from transformers.cache_utils import DynamicLayer
+
+    torch.manual_seed(1)
+    parts = [torch.rand(2, 3, size, 4) for size in (5, 1, 1, 2)]
+    with quick_generation(), torch.no_grad():
+        layer = DynamicLayer()
+        for part in parts:
+            keys, values = layer.update(part, part + 1)
+        assert keys.equal(torch.cat(parts, dim=-2))
+        assert values.equal(torch.cat(parts, dim=-2) + 1)
+        layer.crop(-3)
+        assert layer.update(parts[1], parts[1])[0].equal(torch.cat([parts[0], parts[1], parts[1]], dim=-2))
+        layer.batch_select_indices(torch.tensor([1]))
+        assert layer.update(parts[1][1:], parts[1][1:])[0].shape == (1, 3, 8, 4)
+
+
+def test_gradients_go_through_torchs_own_cache(model: Any) -> None:
+    from transformers.cache_utils import DynamicLayer
+
+    with quick_generation():
+        layer = DynamicLayer()
+        first, second = (torch.rand(1, 1, 2, 4, requires_grad=True) for _ in range(2))
+        layer.update(first, first)
+        layer.update(second, second)[0].sum().backward()
+    assert first.grad is not None
+    assert second.grad is not None
