@@ -26,7 +26,7 @@ from recode_rl.extras import quiet_transformers
 from recode_rl.quick import quick_generation
 
 WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {
-    "torch": contextlib.nullcontext,
+    "transformers": contextlib.nullcontext,
     "quick": quick_generation,
 }
 

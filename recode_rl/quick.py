@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from recode_rl.extras import need
@@ -110,7 +111,7 @@ def _shares(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
     def prefill(self: Any, input_ids: Any, config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         places = None
         if input_ids.device.type == "cpu" and _is_plain(torch, input_ids, config, model_kwargs):
-            places = _first_places(input_ids, model_kwargs["attention_mask"])
+            places = _first_places([input_ids, *filter(torch.is_tensor, model_kwargs.values())])
         if places is None:
             return original(self, input_ids, config, model_kwargs, *args, **kwargs)
         first = torch.tensor(sorted(set(places)))
@@ -127,8 +128,7 @@ def _shares(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
 def _is_plain(torch: Any, input_ids: Any, config: Any, model_kwargs: dict[str, Any]) -> bool:
     """Whether a prompt is all that is given, with nothing read of it yet, and nothing but the next token is wanted."""
     cache: Any = model_kwargs.get("past_key_values")
-    mask: Any = model_kwargs.get("attention_mask")
-    if type(cache).__name__ != "DynamicCache" or cache.get_seq_length() or mask is None:
+    if type(cache).__name__ != "DynamicCache" or cache.get_seq_length():
         return False
     if config.prefill_chunk_size or config.output_attentions or config.output_hidden_states:
         return False
@@ -137,9 +137,9 @@ def _is_plain(torch: Any, input_ids: Any, config: Any, model_kwargs: dict[str, A
     return given <= _PREFILL and all(value.shape == input_ids.shape for value in tensors)
 
 
-def _first_places(input_ids: Any, mask: Any) -> list[int] | None:
-    """For each row the first one that is equal to it; None where no two are."""
+def _first_places(given: list[Any]) -> list[int] | None:
+    """For each row the first one that is equal to it in all tensors; None where no two are."""
     seen: dict[tuple[int, ...], int] = {}
-    rows = (tuple(ids + kept) for ids, kept in zip(input_ids.tolist(), mask.tolist(), strict=True))
-    places = [seen.setdefault(row, number) for number, row in enumerate(rows)]
+    rows = zip(*(tensor.tolist() for tensor in given), strict=True)
+    places = [seen.setdefault(tuple(chain.from_iterable(row)), number) for number, row in enumerate(rows)]
     return places if len(seen) < len(places) else None

@@ -125,7 +125,8 @@ def prompts(rows: list[int], length: int = 9) -> tuple[Any, Any]:
     return distinct[rows], mask[rows]
 
 
-@pytest.mark.parametrize("rows", [[0, 0, 1, 1, 1, 2], [3, 1, 3, 0, 1, 3], [0, 1, 2], [5, 5]])
+# The mask of [0, 0, 2] is all ones, which transformers leaves out.
+@pytest.mark.parametrize("rows", [[0, 0, 1, 1, 1, 2], [3, 1, 3, 0, 1, 3], [0, 1, 2], [5, 5], [0, 0, 2]])
 def test_the_same_tokens_come_and_each_prompt_is_read_once(model: Any, rows: list[int]) -> None:
     """More tokens than the cache has room for at first."""
     ids, mask = prompts(rows)
