@@ -212,8 +212,9 @@ def draw(
     wanted = [(problem.id, str(index)) for problem in problems for index in range(settings.samples)]
     if kept.keys() >= set(wanted):
         return [kept[key] for key in wanted]
+    opened = load()  # a model that is none leaves nothing behind
     jsonl.write_json(jsonl.manifest_path(out), jsonl.manifest("sample", config))
-    drawn = sample(load(), problems, settings, out, title)
+    drawn = sample(opened, problems, settings, out, title)
     # They come in the order of the batches, or of the answers; the file is put in order once it is whole.
     others = kept.keys() - set(wanted)
     write_samples(out, [*drawn, *(one for key, one in kept.items() if key in others)])
