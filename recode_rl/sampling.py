@@ -209,15 +209,14 @@ def draw(
     config = json.loads(json.dumps({"model": model, **asdict(settings)}))
     if kept:
         _same_drawing(config, kept.values(), out)
-    wanted = [(problem.id, str(index)) for problem in problems for index in range(settings.samples)]
-    if kept.keys() >= set(wanted):
+    wanted = dict.fromkeys((problem.id, str(index)) for problem in problems for index in range(settings.samples))
+    if kept.keys() >= wanted.keys():
         return [kept[key] for key in wanted]
     opened = load()  # a model that is none leaves nothing behind
     jsonl.write_json(jsonl.manifest_path(out), jsonl.manifest("sample", config))
     drawn = sample(opened, problems, settings, out, title)
     # They come in the order of the batches, or of the answers; the file is put in order once it is whole.
-    others = kept.keys() - set(wanted)
-    write_samples(out, [*drawn, *(one for key, one in kept.items() if key in others)])
+    write_samples(out, [*drawn, *(one for key, one in kept.items() if key not in wanted)])
     return drawn
 
 
