@@ -23,11 +23,11 @@ import torch
 
 from recode_rl import models
 from recode_rl.extras import quiet_transformers
-from recode_rl.quick import quick_generation
+from recode_rl.quick import quick_cpu
 
 WAYS: dict[str, Callable[[], AbstractContextManager[None]]] = {
     "transformers": contextlib.nullcontext,
-    "quick": quick_generation,
+    "quick": quick_cpu,
 }
 
 

@@ -1,4 +1,4 @@
-"""Generation on a CPU with less work: cheaper draws, a cache that grows in place, and each prompt read once."""
+"""Models on a CPU with less work: cheaper draws, a cache that grows in place, prompts read once, quick attention."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _lock = threading.Lock()
 _open = 0
 _originals: list[tuple[Any, str, Any]] = []
 _ROOM = 128  # tokens that a cache gets room for at least when it grows
+_WEIGHTS = 2**25  # weights of one row's attention, of which two or three tensors are made at a time
 _PREFILL = {"attention_mask", "past_key_values", "position_ids", "use_cache", "logits_to_keep"}
 
 
 @contextmanager
-def quick_generation() -> Iterator[None]:
-    """While open, `transformers.generate` does three things in another way where it runs on a CPU.
+def quick_cpu() -> Iterator[None]:
+    """While open, generation and training do four things in another way where they run on a CPU.
 
     Tokens are drawn by the inverse distribution function: `torch.multinomial`, which is called for every token of every
     row, draws a random number for each entry of the vocabulary, which takes longer than the model when that is small.
@@ -30,6 +31,10 @@ def quick_generation() -> Iterator[None]:
 
     Equal prompts are read once: the completions of a group share one, and reading the prompt of each of them takes as
     long as writing many tokens.
+
+    The gradient of attention in bf16 is computed from the whole matrix of weights, which is made again for it: torch's
+    own (2.13) walks through blocks of it and takes three to six times as long. The values are the same to the rounding
+    of bf16.
 
     All other calls go where they went. It holds for the whole process, and may be opened again, also by other threads,
     while it is open.
@@ -53,7 +58,13 @@ def _replace() -> None:
     torch: Any = need("torch", "train")
     layer = need("transformers.cache_utils", "train").DynamicLayer
     mixin = need("transformers", "train").GenerationMixin
-    for owner, name, make in ((torch, "multinomial", _draws), (layer, "update", _grows), (mixin, "_prefill", _shares)):
+    functional = torch.nn.functional
+    for owner, name, make in (
+        (torch, "multinomial", _draws),
+        (layer, "update", _grows),
+        (mixin, "_prefill", _shares),
+        (functional, "scaled_dot_product_attention", _attends),
+    ):
         original = getattr(owner, name)
         _originals.append((owner, name, original))
         setattr(owner, name, make(torch, original))
@@ -143,3 +154,81 @@ def _first_places(given: list[Any]) -> list[int] | None:
     rows = zip(*(tensor.tolist() for tensor in given), strict=True)
     places = [seen.setdefault(tuple(chain.from_iterable(row)), number) for number, row in enumerate(rows)]
     return places if len(seen) < len(places) else None
+
+
+def _attends(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands in for `torch.nn.functional.scaled_dot_product_attention`; its arguments have torch's names."""
+
+    class Attention(torch.autograd.Function):  # type: ignore[misc]  # torch is imported when it is needed
+        @staticmethod
+        def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any, causal: bool, scale: float) -> Any:
+            shared = key.shape[1] != query.shape[1]
+            ctx.save_for_backward(query, key, value, mask)
+            ctx.causal, ctx.scale = causal, scale
+            return original(query, key, value, mask, is_causal=causal, scale=scale, enable_gqa=shared)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Any) -> Any:
+            query, key, value, mask = ctx.saved_tensors
+            hidden = None if mask is None else ~mask
+            if ctx.causal:
+                hidden = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).triu(1)
+            found = [torch.empty_like(tensor) for tensor in (query, key, value)]
+            for row in range(len(query)):
+                of_row = hidden[min(row, len(hidden) - 1)] if hidden is not None and hidden.dim() == 4 else hidden
+                one = query[row], key[row], value[row], gradient[row]
+                for rows, of_one in zip(found, _attention_gradients(torch, *one, of_row, ctx.scale), strict=True):
+                    rows[row] = of_one
+            return *found, None, None, None
+
+    def attention(
+        query: Any,
+        key: Any,
+        value: Any,
+        attn_mask: Any = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        **more: Any,
+    ) -> Any:
+        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+        if not learns or dropout_p or not _is_plain_attention(torch, query, key, value, attn_mask):
+            return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **more)
+        return Attention.apply(query, key, value, attn_mask, is_causal, scale or query.shape[-1] ** -0.5)
+
+    return attention
+
+
+def _is_plain_attention(torch: Any, query: Any, key: Any, value: Any, mask: Any) -> bool:
+    """Whether it is in bf16 on a CPU, without autocast, with what may be seen as yes and no, and not too long."""
+    tensors = (query, key, value)
+    if torch.is_autocast_enabled("cpu"):
+        return False
+    if any(one.device.type != "cpu" or one.dtype != torch.bfloat16 or one.dim() != 4 for one in tensors):
+        return False
+    if mask is not None and (mask.dtype != torch.bool or mask.dim() not in (2, 4)):
+        return False
+    return bool(query.shape[1] * query.shape[2] * key.shape[2] <= _WEIGHTS)
+
+
+def _attention_gradients(
+    torch: Any, query: Any, key: Any, value: Any, gradient: Any, hidden: Any, scale: float
+) -> tuple[Any, Any, Any]:
+    """Gradients of one row's query (heads, length, size), key and value; heads that share a key follow each other.
+
+    `hidden`: what may not be seen, (length, length) or that for each head, or for one; None where all may be.
+    """
+    shape, heads = query.shape, len(key)
+    query, gradient = query.reshape(heads, -1, shape[-1]), gradient.reshape(heads, -1, gradient.shape[-1])
+    weights = torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=scale)
+    if hidden is not None:
+        weights.view(*shape[:-1], -1).masked_fill_(hidden, -torch.inf)
+    weights = torch.softmax(weights, dim=-1)
+    if hidden is not None and bool(hidden.all(-1).any()):
+        weights.nan_to_num_(0.0)  # what may see nothing, such as padding, has no gradient
+    of_value = torch.bmm(weights.transpose(1, 2), gradient)
+    products = torch.bmm(gradient, value.transpose(1, 2))
+    of_scores = torch.ops.aten._softmax_backward_data(products, weights, -1, weights.dtype)
+    of_query = torch.bmm(of_scores, key).mul_(scale)
+    of_key = torch.bmm(of_scores.transpose(1, 2), query).mul_(scale)
+    return of_query.view(shape), of_key, of_value

@@ -20,7 +20,7 @@ from recode_rl.config import Precision
 from recode_rl.errors import ConfigError, InfrastructureError
 from recode_rl.extras import need, says_disk_full
 from recode_rl.progress import Progress
-from recode_rl.quick import quick_generation
+from recode_rl.quick import quick_cpu
 
 _COMPLETE = "complete"
 _locks: dict[Path, int] = {}  # open files, held until the process ends
@@ -463,7 +463,7 @@ def run_trainer(trainer: Any, folder: Path) -> None:
         # The engine looks for the end behind a step only: resumed in the middle of an epoch it would take one more.
         trainer._run_epoch = lambda **kwargs: None
     try:
-        with quick_generation():
+        with quick_cpu():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Exception as error:
         if not says_disk_full(error):
