@@ -1,4 +1,4 @@
-"""Models on a CPU with less work: cheaper draws, a cache that grows in place, prompts read once, quick attention."""
+"""Models on a CPU with less work: cheaper draws, a cache that grows in place, nothing computed twice or in vain."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ _lock = threading.Lock()
 _open = 0
 _originals: list[tuple[Any, str, Any]] = []
 _ROOM = 128  # tokens that a cache gets room for at least when it grows
-_WEIGHTS = 2**25  # weights of one row's attention, of which two or three tensors are made at a time
+_WORTH_LEAVING = 0.9  # of the rows of a cache: to leave some out, the others are copied
+_LOOP = {"logits_processor", "stopping_criteria", "generation_config", "synced_gpus", "streamer"}
 _PREFILL = {"attention_mask", "past_key_values", "position_ids", "use_cache", "logits_to_keep"}
 
 
 @contextmanager
-def quick_cpu() -> Iterator[None]:
-    """While open, generation and training do four things in another way where they run on a CPU.
+def quick_generation() -> Iterator[None]:
+    """While open, `transformers.generate` does four things in another way where it runs on a CPU.
 
     Tokens are drawn by the inverse distribution function: `torch.multinomial`, which is called for every token of every
     row, draws a random number for each entry of the vocabulary, which takes longer than the model when that is small.
@@ -32,9 +33,7 @@ def quick_cpu() -> Iterator[None]:
     Equal prompts are read once: the completions of a group share one, and reading the prompt of each of them takes as
     long as writing many tokens.
 
-    The gradient of attention in bf16 is computed from the whole matrix of weights, which is made again for it: torch's
-    own (2.13) walks through blocks of it and takes three to six times as long. The values are the same to the rounding
-    of bf16.
+    Rows that have ended are left out: transformers computes them until the longest has ended.
 
     All other calls go where they went. It holds for the whole process, and may be opened again, also by other threads,
     while it is open.
@@ -58,12 +57,11 @@ def _replace() -> None:
     torch: Any = need("torch", "train")
     layer = need("transformers.cache_utils", "train").DynamicLayer
     mixin = need("transformers", "train").GenerationMixin
-    functional = torch.nn.functional
     for owner, name, make in (
         (torch, "multinomial", _draws),
         (layer, "update", _grows),
         (mixin, "_prefill", _shares),
-        (functional, "scaled_dot_product_attention", _attends),
+        (mixin, "_sample", _leaves_out),
     ):
         original = getattr(owner, name)
         _originals.append((owner, name, original))
@@ -156,79 +154,63 @@ def _first_places(given: list[Any]) -> list[int] | None:
     return places if len(seen) < len(places) else None
 
 
-def _attends(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
-    """What stands in for `torch.nn.functional.scaled_dot_product_attention`; its arguments have torch's names."""
+def _leaves_out(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """What stands in for `GenerationMixin._sample`; the arguments by name are those that it passes on to the model."""
 
-    class Attention(torch.autograd.Function):  # type: ignore[misc]  # torch is imported when it is needed
-        @staticmethod
-        def forward(ctx: Any, query: Any, key: Any, value: Any, mask: Any, causal: bool, scale: float) -> Any:
-            shared = key.shape[1] != query.shape[1]
-            ctx.save_for_backward(query, key, value, mask)
-            ctx.causal, ctx.scale = causal, scale
-            return original(query, key, value, mask, is_causal=causal, scale=scale, enable_gqa=shared)
+    def sample(self: Any, input_ids: Any, **given: Any) -> Any:
+        config, criteria = given["generation_config"], given["stopping_criteria"]
+        passed_on = {key: value for key, value in given.items() if key not in _LOOP}
+        mine = len(input_ids) > 1 and input_ids.device.type == "cpu" and not config.return_dict_in_generate
+        cache = given.get("past_key_values")
+        if not mine or not _is_plain(torch, input_ids, config, passed_on) or getattr(cache, "_is_user_defined", False):
+            return original(self, input_ids, **given)
+        rows = _Rows(torch, len(input_ids), cache)
 
-        @staticmethod
-        def backward(ctx: Any, gradient: Any) -> Any:
-            query, key, value, mask = ctx.saved_tensors
-            hidden = None if mask is None else ~mask
-            if ctx.causal:
-                hidden = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).triu(1)
-            found = [torch.empty_like(tensor) for tensor in (query, key, value)]
-            for row in range(len(query)):
-                of_row = hidden[min(row, len(hidden) - 1)] if hidden is not None and hidden.dim() == 4 else hidden
-                one = query[row], key[row], value[row], gradient[row]
-                for rows, of_one in zip(found, _attention_gradients(torch, *one, of_row, ctx.scale), strict=True):
-                    rows[row] = of_one
-            return *found, None, None, None
+        class Noting(type(criteria)):  # type: ignore[misc]  # the same list, but that we hear of what it says
+            def __call__(self, *args: Any, **kwargs: Any) -> Any:
+                ended = super().__call__(*args, **kwargs)
+                rows.ended |= ended
+                return ended
 
-    def attention(
-        query: Any,
-        key: Any,
-        value: Any,
-        attn_mask: Any = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        **more: Any,
-    ) -> Any:
-        learns = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
-        if not learns or dropout_p or not _is_plain_attention(torch, query, key, value, attn_mask):
-            return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **more)
-        return Attention.apply(query, key, value, attn_mask, is_causal, scale or query.shape[-1] ** -0.5)
+        hooks = [self.register_forward_pre_hook(rows.select, with_kwargs=True), self.register_forward_hook(rows.fill)]
+        try:
+            return original(self, input_ids, **{**given, "stopping_criteria": Noting(criteria)})
+        finally:
+            for hook in hooks:
+                hook.remove()
 
-    return attention
+    return sample
 
 
-def _is_plain_attention(torch: Any, query: Any, key: Any, value: Any, mask: Any) -> bool:
-    """Whether it is in bf16 on a CPU, without autocast, with what may be seen as yes and no, and not too long."""
-    tensors = (query, key, value)
-    if torch.is_autocast_enabled("cpu"):
-        return False
-    if any(one.device.type != "cpu" or one.dtype != torch.bfloat16 or one.dim() != 4 for one in tensors):
-        return False
-    if mask is not None and (mask.dtype != torch.bool or mask.dim() not in (2, 4)):
-        return False
-    return bool(query.shape[1] * query.shape[2] * key.shape[2] <= _WEIGHTS)
+class _Rows:
+    """Which rows of a generation the model still computes."""
 
+    def __init__(self, torch: Any, count: int, cache: Any) -> None:
+        self.torch, self.count, self.cache = torch, count, cache
+        self.kept = torch.arange(count)
+        self.ended = torch.zeros(count, dtype=torch.bool)
+        self.thread = threading.get_ident()  # another one may use the same model meanwhile
 
-def _attention_gradients(
-    torch: Any, query: Any, key: Any, value: Any, gradient: Any, hidden: Any, scale: float
-) -> tuple[Any, Any, Any]:
-    """Gradients of one row's query (heads, length, size), key and value; heads that share a key follow each other.
+    def select(self, module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        """Before a forward pass: only the rows that have not ended, also of the cache."""
+        if threading.get_ident() != self.thread:
+            return None
+        going = ~self.ended[self.kept]
+        left = int(going.sum())
+        if 0 < left <= len(self.kept) * _WORTH_LEAVING:
+            self.cache.batch_select_indices(going.nonzero()[:, 0])
+            self.kept = self.kept[going]
+        if len(self.kept) == self.count:
+            return None
+        return args, {key: self._of_kept(value) for key, value in kwargs.items()}
 
-    `hidden`: what may not be seen, (length, length) or that for each head, or for one; None where all may be.
-    """
-    shape, heads = query.shape, len(key)
-    query, gradient = query.reshape(heads, -1, shape[-1]), gradient.reshape(heads, -1, gradient.shape[-1])
-    weights = torch.baddbmm(query.new_empty(1), query, key.transpose(1, 2), beta=0, alpha=scale)
-    if hidden is not None:
-        weights.view(*shape[:-1], -1).masked_fill_(hidden, -torch.inf)
-    weights = torch.softmax(weights, dim=-1)
-    if hidden is not None and bool(hidden.all(-1).any()):
-        weights.nan_to_num_(0.0)  # what may see nothing, such as padding, has no gradient
-    of_value = torch.bmm(weights.transpose(1, 2), gradient)
-    products = torch.bmm(gradient, value.transpose(1, 2))
-    of_scores = torch.ops.aten._softmax_backward_data(products, weights, -1, weights.dtype)
-    of_query = torch.bmm(of_scores, key).mul_(scale)
-    of_key = torch.bmm(of_scores.transpose(1, 2), query).mul_(scale)
-    return of_query.view(shape), of_key, of_value
+    def _of_kept(self, value: Any) -> Any:
+        each = self.torch.is_tensor(value) and value.dim() > 1 and len(value) == self.count
+        return value[self.kept] if each else value
+
+    def fill(self, module: Any, args: Any, output: Any) -> None:
+        """After it: logits of zero for the others, in whose place transformers writes padding."""
+        if threading.get_ident() == self.thread and len(self.kept) < self.count:
+            logits = output.logits.new_zeros((self.count, *output.logits.shape[1:]))
+            logits[self.kept] = output.logits
+            output.logits = logits

@@ -15,7 +15,7 @@ from recode_rl.chat import ChatClient, ChatSettings, Reply
 from recode_rl.errors import ConfigError, DataError, EndpointError, InfrastructureError
 from recode_rl.extras import need
 from recode_rl.progress import Progress
-from recode_rl.quick import quick_cpu
+from recode_rl.quick import quick_generation
 from recode_rl.types import Problem, Sample
 
 
@@ -90,7 +90,7 @@ class LocalModel:
             drawn |= {"do_sample": True, "temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
         if settings.stops:
             drawn |= {"stop_strings": list(settings.stops), "tokenizer": self.tokenizer}
-        with torch.no_grad(), quick_cpu():
+        with torch.no_grad(), quick_generation():
             out = self.model.generate(
                 input_ids=ids,
                 attention_mask=mask,

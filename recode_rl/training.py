@@ -20,11 +20,11 @@ from recode_rl.config import Precision
 from recode_rl.errors import ConfigError, InfrastructureError
 from recode_rl.extras import need, says_disk_full
 from recode_rl.progress import Progress
-from recode_rl.quick import quick_cpu
+from recode_rl.quick import quick_generation
 
 _COMPLETE = "complete"
 _locks: dict[Path, int] = {}  # open files, held until the process ends
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _TRIM_BYTES = 2**31 - 1
 _VOCABULARY_SLICE = 4096
 _MUCH_BYTES = 2**29
@@ -399,8 +399,9 @@ def keep_freed_memory() -> None:
     A training step on a CPU makes and frees hundreds of tensors of some megabytes. By default each of them is mapped
     anew or makes the heap grow and shrink, and every page faults in again: up to half of the time of a step was spent
     on that, and far more on virtual machines, where a fresh page may have to be found by the host. So blocks come from
-    one heap that does not shrink, but for those of 32 MiB and more (glibc's largest threshold), which would tear holes
-    into it; `lean_head` makes them few. Without glibc nothing is done.
+    a heap that does not shrink, but for those of 32 MiB and more (glibc's largest threshold), which would tear holes
+    into it; `lean_head` makes them few. Threads keep their own arenas: with one for all, torch's gradient of attention,
+    whose threads ask for blocks all the time, took three times as long. Without glibc nothing is done.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -408,7 +409,6 @@ def keep_freed_memory() -> None:
         return
     mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
     mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
-    mallopt(_M_ARENA_MAX, 1)
 
 
 def lean_head() -> None:
@@ -463,7 +463,7 @@ def run_trainer(trainer: Any, folder: Path) -> None:
         # The engine looks for the end behind a step only: resumed in the middle of an epoch it would take one more.
         trainer._run_epoch = lambda **kwargs: None
     try:
-        with quick_cpu():
+        with quick_generation():
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Exception as error:
         if not says_disk_full(error):

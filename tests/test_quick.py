@@ -1,4 +1,4 @@
-"""A quick CPU: the same tokens, distribution and gradients, torch's refusals, and all as it was afterwards."""
+"""Quick generation: the same tokens and distribution, torch's refusals, and all as it was afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from recode_rl import models
-from recode_rl.quick import quick_cpu
+from recode_rl.quick import quick_generation
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers", reason="needs the extra [train]")
@@ -19,7 +19,7 @@ def test_draws_follow_the_distribution() -> None:
     """20,000 draws of 6 outcomes: Pearson's statistic stays below the 99.9 % point of χ² with 5 degrees of freedom."""
     weights = torch.tensor([0.3, 0.0, 0.02, 0.4, 0.08, 0.2, 0.0])
     torch.manual_seed(0)
-    with quick_cpu():
+    with quick_generation():
         drawn = torch.multinomial(weights.expand(20_000, -1).contiguous(), 1)
     assert drawn.shape == (20_000, 1)
     assert drawn.dtype == torch.int64
@@ -32,14 +32,14 @@ def test_draws_follow_the_distribution() -> None:
 
 def test_each_row_has_its_own_distribution_and_weights_need_not_sum_to_one() -> None:
     weights = torch.eye(5) * 7
-    with quick_cpu():
+    with quick_generation():
         drawn = torch.multinomial(weights, num_samples=1)
     assert drawn[:, 0].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_the_seed_decides() -> None:
     weights = torch.rand(8, 1000)
-    with quick_cpu():
+    with quick_generation():
         torch.manual_seed(3)
         first = torch.multinomial(weights, 1)
         torch.manual_seed(3)
@@ -49,7 +49,7 @@ def test_the_seed_decides() -> None:
 
 @pytest.mark.parametrize("bad", [[0.0, 0.0], [float("nan"), 1.0], [-1.0, 2.0], [float("inf"), 1.0]])
 def test_what_is_no_distribution_is_refused_as_by_torch(bad: list[float]) -> None:
-    with quick_cpu(), pytest.raises(RuntimeError, match=r"probability tensor|invalid multinomial"):
+    with quick_generation(), pytest.raises(RuntimeError, match=r"probability tensor|invalid multinomial"):
         torch.multinomial(torch.tensor([bad]), 1)
 
 
@@ -59,10 +59,10 @@ def test_other_calls_are_torchs() -> None:
     torch.manual_seed(1)
     expected = torch.multinomial(weights, 4)
     torch.manual_seed(1)
-    with quick_cpu():
+    with quick_generation():
         assert torch.multinomial(weights, 4).equal(expected)
     given = torch.multinomial(weights[None], 1, generator=torch.Generator().manual_seed(5))
-    with quick_cpu():
+    with quick_generation():
         assert torch.multinomial(weights[None], 1, generator=torch.Generator().manual_seed(5)).equal(given)
 
 
@@ -71,11 +71,11 @@ def test_torch_is_as_before_when_the_last_one_closes() -> None:
     inside, leave = threading.Event(), threading.Event()
 
     def other() -> None:
-        with quick_cpu():
+        with quick_generation():
             inside.set()
             leave.wait(10)
 
-    with pytest.raises(ZeroDivisionError), quick_cpu():
+    with pytest.raises(ZeroDivisionError), quick_generation():
         thread = threading.Thread(target=other)
         thread.start()
         assert inside.wait(10)
@@ -132,7 +132,7 @@ def test_the_same_tokens_come_and_each_prompt_is_read_once(model: Any, rows: lis
     ids, mask = prompts(rows)
     plain, read = generated(model, ids, mask)
     assert read[0] == (len(rows), 9)
-    with quick_cpu():
+    with quick_generation():
         quick, read = generated(model, ids, mask)
     assert read[0] == (len(set(rows)), 9)
     assert read[1:] == [(len(rows), 1)] * 159
@@ -143,7 +143,7 @@ def test_equal_tokens_behind_other_padding_are_other_prompts(model: Any) -> None
     ids, mask = prompts([0, 0, 0])
     mask[1, :4] = 0
     plain, _ = generated(model, ids, mask, 20)
-    with quick_cpu():
+    with quick_generation():
         quick, read = generated(model, ids, mask, 20)
     assert read[0] == (2, 9)
     assert quick.equal(plain)
@@ -153,7 +153,7 @@ def test_beams_and_a_cache_that_is_given_are_as_before(model: Any) -> None:
     """Beam search puts the rows of the cache in another order at each token."""
     ids, mask = prompts([0, 1])
     plain, _ = generated(model, ids, mask, 30, num_beams=3)
-    with quick_cpu():
+    with quick_generation():
         assert generated(model, ids, mask, 30, num_beams=3)[0].equal(plain)
         cache = need_cache(model, ids, mask)
         assert generated(model, ids, mask, 30, past_key_values=cache)[0].equal(generated(model, ids, mask, 30)[0])
@@ -169,7 +169,7 @@ def test_a_cache_that_was_cut_is_written_on_from_there(model: Any) -> None:
 
     torch.manual_seed(1)
     parts = [torch.rand(2, 3, size, 4) for size in (5, 1, 1, 2)]
-    with quick_cpu(), torch.no_grad():
+    with quick_generation(), torch.no_grad():
         layer = DynamicLayer()
         for part in parts:
             keys, values = layer.update(part, part + 1)
@@ -184,7 +184,7 @@ def test_a_cache_that_was_cut_is_written_on_from_there(model: Any) -> None:
 def test_gradients_go_through_torchs_own_cache(model: Any) -> None:
     from transformers.cache_utils import DynamicLayer
 
-    with quick_cpu():
+    with quick_generation():
         layer = DynamicLayer()
         first, second = (torch.rand(1, 1, 2, 4, requires_grad=True) for _ in range(2))
         layer.update(first, first)
@@ -193,92 +193,66 @@ def test_gradients_go_through_torchs_own_cache(model: Any) -> None:
     assert second.grad is not None
 
 
-def _attention_case(case: str) -> tuple[list[Any], Any, bool]:
-    """Query, key and value in fp32 that bf16 holds exactly, what may be seen, and whether it is causal."""
-    torch.manual_seed(5)
-    heads = 2 if case == "shared keys" else 6
-    query, key, value = (torch.randn(3, n, 50, 16).bfloat16().float() for n in (6, heads, heads))
-    causal = torch.ones(50, 50, dtype=torch.bool).tril()
-    padded = causal.expand(3, 1, 50, 50).clone()
-    padded[1, :, :, :20] = False  # padding on the left: its own rows may see nothing
-    padded[2, :, :, 35:] = False
-    mask = {
-        "padded": padded,
-        "one for all": causal,
-        "one row for all": padded[1:2],
-        "each head": padded.expand(3, 6, 50, 50),
-    }
-    return [query, key, value], mask.get(case), case in ("causal", "shared keys")
+# -- rows that have ended ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "case", ["causal", "shared keys", "whole", "padded", "one for all", "one row for all", "each head"]
-)
-def test_gradients_of_attention_are_those_of_fp32_to_the_rounding_of_bf16(case: str) -> None:
-    tensors, mask, causal = _attention_case(case)
-    seen = torch.ones(3, 1, 50, 1) if mask is None else mask.any(-1, keepdim=True).float()
-    upstream = torch.randn(3, 6, 50, 16).bfloat16() * seen.bfloat16()
-    functional = torch.nn.functional
-
-    def run(dtype: Any) -> list[Any]:
-        inputs = [tensor.clone().to(dtype).detach().requires_grad_() for tensor in tensors]
-        given = {"attn_mask": mask, "is_causal": causal, "enable_gqa": case == "shared keys"}
-        found = functional.scaled_dot_product_attention(*inputs, **given)
-        found.backward(upstream.to(dtype))
-        return [found, *(tensor.grad for tensor in inputs)]
-
-    exact = run(torch.float32)
-    theirs = run(torch.bfloat16)
-    with quick_cpu():
-        ours = run(torch.bfloat16)
-    assert ours[0].equal(theirs[0])
-    for name, wanted, quick, plain in zip(("query", "key", "value"), exact[1:], ours[1:], theirs[1:], strict=True):
-        error, allowed = (float((found.float() - wanted).norm() / wanted.norm()) for found in (quick, plain))
-        assert quick.dtype == torch.bfloat16
-        assert error < max(2.5 * allowed, 0.006), name
+def _sizes(model: Any, generate: Any) -> tuple[Any, list[int]]:
+    """What `generate` returns, and how many rows the layers computed in each forward pass."""
+    sizes: list[int] = []
+    hook = model.model.register_forward_hook(lambda module, args, output: sizes.append(len(output[0])))
+    try:
+        return generate(), sizes
+    finally:
+        hook.remove()
 
 
-def test_attention_in_other_forms_is_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fp32, autocast, dropout, a bias, and what needs no gradient go where they went, with all that was given."""
-    functional = torch.nn.functional
-    original, asked = functional.scaled_dot_product_attention, []
+@pytest.mark.parametrize("sampled", [False, True])
+def test_rows_that_have_ended_are_left_out_and_the_tokens_stay(
+    model: Any, monkeypatch: pytest.MonkeyPatch, sampled: bool
+) -> None:
+    ids, mask = prompts([0, 1, 2, 3, 4, 5, 6, 7, 0, 1])
+    written = generated(model, ids, mask, 60)[0][:, 9:]  # each row repeats one token
+    ends = list(range(100, 300, 2)) if sampled else written[:2, 0].tolist()
 
-    def counting(*args: Any, **kwargs: Any) -> Any:
-        asked.append((args[4] if len(args) > 4 else 0.0, kwargs))
-        return original(*args, **kwargs)
+    def generate() -> Any:
+        torch.manual_seed(4)
+        more = {"do_sample": True, "temperature": 1.5, "top_k": 0} if sampled else {}
+        return generated(model, ids, mask, 60, min_new_tokens=0, eos_token_id=ends, **more)[0]
 
-    monkeypatch.setattr(functional, "scaled_dot_product_attention", counting)
-    exact = [torch.randn(1, 2, 5, 8, requires_grad=True) for _ in range(3)]
-    short = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
-    with quick_cpu():
-        attend = functional.scaled_dot_product_attention
-        assert attend(*exact).grad_fn.name() != "AttentionBackward"
-        assert attend(*short, attn_mask=torch.zeros(5, 5).bfloat16()).grad_fn.name() != "AttentionBackward"
-        assert attend(*short, dropout_p=0.5).grad_fn.name() != "AttentionBackward"
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            attend(*short)
-        with torch.no_grad():
-            attend(*short, enable_gqa=True)
-        assert [dropout for dropout, _ in asked] == [0.0, 0.0, 0.5, 0.0, 0.0]
-        assert asked[-1][1]["enable_gqa"] is True
-        assert attend(*short).grad_fn.name() == "AttentionBackward"
+    with quick_generation(), monkeypatch.context() as patch:
+        patch.setattr("recode_rl.quick._WORTH_LEAVING", 0)
+        whole, computed = _sizes(model, generate)
+        assert set(computed[1:]) == {10}
+    with quick_generation():
+        quick, fewer = _sizes(model, generate)
+    assert quick.equal(whole)
+    assert len(fewer) == len(computed)
+    assert fewer[1:] == sorted(fewer[1:], reverse=True)
+    lengths = ((whole[:, 9:] != 0).sum(dim=1)).tolist()
+    assert len(set(lengths)) > (3 if sampled else 1)  # they do end at different places
+    going = [sum(length > step for length in lengths) for step in range(1, len(fewer))]
+    # The rows that go on, or at most a tenth more of what was computed.
+    assert all(alive <= found and alive > 0.9 * found - 1 for alive, found in zip(going, fewer[1:], strict=True))
+    if not sampled:
+        assert quick.equal(generate())
+    assert not model._forward_pre_hooks
+    assert not model._forward_hooks
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_a_model_learns_alike(tiny: Path, side: str) -> None:
-    """All gradients of a padded batch, against those without quick attention: as near as bf16 is to fp32."""
-    ids = torch.arange(2 * 30).reshape(2, 30) % 200 + 10
-    mask = torch.ones_like(ids)
-    mask[1, slice(0, 12) if side == "left" else slice(18, 30)] = 0
-    labels = ids.masked_fill(mask == 0, -100)
-
-    def run(dtype: str) -> Any:
-        model = models.load_causal(str(tiny), dtype).train()
-        model(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
-        return torch.cat([weight.grad.float().flatten() for weight in model.parameters()])
-
-    exact, plain = run("float32"), run("bfloat16")
-    with quick_cpu():
-        quick = run("bfloat16")
-    assert not quick.equal(plain)  # else it was not used
-    assert float((quick - exact).norm()) < 1.2 * float((plain - exact).norm())
+def test_what_else_is_returned_or_given_keeps_all_rows(model: Any) -> None:
+    """Scores for each row, and a cache of the caller's that is used again."""
+    ids, mask = prompts([0, 1, 2, 3])
+    more = {"min_new_tokens": 0, "eos_token_id": list(range(100, 300, 9))}
+    with quick_generation():
+        wanted, _ = generated(model, ids, mask, 30, **more)
+        told, sizes = _sizes(
+            model,
+            lambda: generated(model, ids, mask, 30, return_dict_in_generate=True, output_scores=True, **more)[0],
+        )
+        assert told.sequences.equal(wanted)
+        assert set(sizes) == {4}
+        cache = need_cache(model, ids, mask)
+        found, sizes = _sizes(model, lambda: generated(model, ids, mask, 30, past_key_values=cache, **more)[0])
+        assert found.equal(wanted)
+        assert set(sizes) == {4}
+        assert len(cache.layers[0].keys) == 4
