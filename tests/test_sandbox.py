@@ -108,6 +108,7 @@ def test_background_processes_end_with_the_program(any_cell: sandbox.Cell) -> No
     )
     assert done.stdout == b"parent done\n"
     assert done.stopped is None
+    assert done.wall_s < 20  # what is left holds the pipes of the run, which was waited for
 
 
 @full_only

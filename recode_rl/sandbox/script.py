@@ -151,7 +151,8 @@ class _Watch:
         for fd in (*self._pipes, self._child.channel.fileno()):
             poller.register(fd, select.POLLIN)
         open_fds = {*self._pipes, self._child.channel.fileno()}
-        while open_fds:
+        over: float | None = None  # when the run was over; where nothing can find what it left, its pipes may stay open
+        while open_fds and (over is None or now() - over < _GRACE_S):
             for fd, _ in poller.poll(_TICK_S * 1000):
                 if not (self._drain(fd) if fd in self._pipes else self._hear_end()):
                     poller.unregister(fd)
@@ -160,6 +161,8 @@ class _Watch:
                 self._stopped = self._limit.passed(self._child, now() - begun, len(self._stdout))
                 if self._stopped is not None:
                     self._exit = self._child.stop()
+            if over is None and self._exit is not None:
+                over = now()
         if self._stopped is None and len(self._stdout) > self._limit.output_bytes:
             self._stopped = "output"
         if self._stopped is not None:
@@ -184,6 +187,8 @@ class _Watch:
             self._exit = self._exit or self._child.wait(_GRACE_S) or self._child.stop()
             return False
         self.clean = ended["clean"]
+        if not self.clean:
+            self._child.stop()  # what the run has left behind holds its pipes, and may for ever
         self._exit = exit_of({**ended, "killed": False, "memory": False, "prepared": True})
         return False
 
