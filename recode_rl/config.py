@@ -171,6 +171,9 @@ class RewardModelConfig(Strict):
     """Weight of the reasoning's mean log-probability (nats a token) in the score; 0 is the paper's plain head. Small
     models judge others' reasonings better with it. The base must tie its embeddings; it stays whole, and the head reads
     the states behind `layers`."""
+    copy_length: int = Field(0, ge=0)
+    """Tokens in a row that count as a copy where they stood before, in the problem or in the reasoning: the likelihood
+    leaves out the last of each. Otherwise a copied statement is the most likely reasoning. 0 leaves out nothing."""
     fit_head: bool = False
     """Start from a head that is fitted on the frozen base; with epochs = 0 that is the whole training."""
     center: float = Field(0.01, ge=0)
@@ -196,6 +199,8 @@ class RewardModelConfig(Strict):
             raise ValueError("epochs 0 trains nothing: give more, or fit_head = true")
         if self.likelihood and not self.fit_head:
             raise ValueError(f"likelihood {self.likelihood} needs fit_head = true, which centres the scores")
+        if self.copy_length and not self.likelihood:
+            raise ValueError(f"copy_length {self.copy_length} is for the likelihood, which is 0; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -206,7 +211,7 @@ class RewardModelConfig(Strict):
             return self
         if self.scored is None:
             raise ValueError('objective "score" needs scored, a scored.jsonl as `recode-rl judge` writes it')
-        for key in ("pairs", "layers", "pooling", "likelihood", "fit_head"):
+        for key in ("pairs", "layers", "pooling", "likelihood", "copy_length", "fit_head"):
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f'{key} is for objective "bradley_terry"; leave it out')
         return self

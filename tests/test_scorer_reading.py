@@ -77,6 +77,36 @@ def test_an_empty_reasoning_is_as_likely_as_a_guess(tied: Path) -> None:
     assert found == pytest.approx(-math.log(len(causal.get_input_embeddings().weight)))
 
 
+def test_copies_are_the_last_tokens_of_runs_that_stood_before() -> None:
+    ids = [[1, 2, 3, 4, 5, 9, 2, 3, 4, 5, 7, 7, 7, 7, 0]]
+    #       the prompt ------|  reasoning --------------- end
+    assert reading.no_copies(ids, [(6, 14)], None, 3) == [[6, 7, 10, 11, 12]]
+    assert reading.no_copies(ids, [(6, 14)], None, 2) == [[6, 10, 11]]
+    assert reading.no_copies(ids, [(6, 14)], None, 1) == [[10]]
+    assert reading.no_copies(ids, [(6, 14)], None, 9) == [[6, 7, 8, 9, 10, 11, 12, 13]]
+    behind = [ids[0][4:]]
+    assert reading.no_copies(behind, [(2, 10)], [ids[0][:4]], 3) == [[2, 3, 6, 7, 8]]
+
+
+def test_copies_do_not_make_a_reasoning_likely(tied: Path) -> None:
+    """What is no copy counts alone, and where there is too little of it the rest is guessed."""
+    causal = transformers.AutoModelForCausalLM.from_pretrained(tied).eval()
+    torch.manual_seed(0)
+    ids = torch.randint(1, 200, (1, 30))
+    ids[0, 20:28] = ids[0, 2:10]
+    hidden = causal.model(input_ids=ids).last_hidden_state
+    log = torch.log_softmax(causal(input_ids=ids).logits[0].float(), -1)
+    each = [log[at - 1, ids[0, at]].item() for at in range(30)]
+    chosen = reading.Reading(pooling="mean", likelihood=1.0, copy_length=4)
+    states = type("States", (), {"last_hidden_state": hidden})
+    (_, found) = chosen.features(causal, states, ids, [(10, 29)])
+    own = [*range(10, 23), 28]
+    assert found.item() == pytest.approx(sum(each[at] for at in own) / len(own), abs=1e-4)
+    (_, copied) = chosen.features(causal, states, ids, [(20, 28)])
+    guess = -math.log(len(causal.get_input_embeddings().weight))
+    assert copied.item() == pytest.approx((sum(each[20:23]) + 5 * guess) / 8, abs=1e-4)
+
+
 def test_the_gradient_is_that_of_the_same_sum_in_one_piece(tied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     causal = transformers.AutoModelForCausalLM.from_pretrained(tied).eval()
     ids, spans = torch.arange(24).reshape(2, 12) + 1, [(3, 11), (5, 9)]
@@ -106,9 +136,11 @@ def test_a_trained_model_carries_the_likelihood_and_scores_with_it(tied: Path, t
         assert score == pytest.approx(plain + 5 * by_hand(causal, row) - config["recode_reading"]["offset"], abs=1e-3)
 
 
-def test_shared_prompts_and_company_do_not_change_the_score(tied: Path, tmp_path: Path) -> None:
-    scorer = RewardModelScorer(str(train(recipe(tied, tmp_path / "rm"), PAIRS)), 128)
-    items = [(problem, reasoning) for problem in (PROBLEM, "Add a and b.") for reasoning in REASONINGS]
+@pytest.mark.parametrize("copy_length", [0, 3])
+def test_shared_prompts_and_company_do_not_change_the_score(copy_length: int, tied: Path, tmp_path: Path) -> None:
+    scorer = RewardModelScorer(str(train(recipe(tied, tmp_path / "rm", copy_length=copy_length), PAIRS)), 128)
+    reasonings = (*REASONINGS, f"{PROBLEM} {PROBLEM}")
+    items = [(problem, reasoning) for problem in (PROBLEM, "Add a and b.") for reasoning in reasonings]
     together = scorer.logits(items)
     assert scorer.plain_because is None
     assert together == pytest.approx([scorer.logits([item])[0] for item in items], abs=1e-4)
@@ -207,5 +239,7 @@ def test_the_fit_is_the_minimum_and_undoes_the_standardisation() -> None:
 def test_a_training_that_would_do_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="epochs 0 trains nothing"):
         recipe(Path("base"), Path("out"), epochs=0, fit_head=False, likelihood=0.0)
+    with pytest.raises(ValueError, match="copy_length 4 is for the likelihood"):
+        recipe(Path("base"), Path("out"), likelihood=0.0, copy_length=4)
     with pytest.raises(ValueError, match=r"likelihood 5\.0 needs fit_head"):
         recipe(Path("base"), Path("out"), fit_head=False)

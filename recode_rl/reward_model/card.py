@@ -117,6 +117,8 @@ def _reading(config: dict[str, Any]) -> str:
         return ""
     read = "the mean state of the reasoning" if config["pooling"] == "mean" else "the end token"
     likely = f", and {config['likelihood']} times its mean log-probability is added" if config["likelihood"] else ""
+    if config.get("copy_length"):
+        likely += f" (without copies of {config['copy_length']} tokens or more)"
     return f"\nThe head reads {read}{likely}: `recode_reading` in config.json, which only this package reads."
 
 

@@ -57,7 +57,8 @@ class _Features(Classifier):
 
     def _read(self, hidden: Any, ids: Any, rows: Sequence[Encoded]) -> Any:
         spans = [(row.prompt, len(row.ids) - 1) for row in rows]
-        pooled, likely = self._reading.features(self._model, hidden, ids, spans)
+        before = [row.before for row in rows]
+        pooled, likely = self._reading.features(self._model, hidden, ids, spans, before)
         return self._torch.cat([pooled, likely[:, None]], dim=1)
 
 

@@ -167,7 +167,9 @@ def _model(
     """The base with a new head, in the precision of its weights, with adapters where wanted, and how the head fits."""
     whole = config.likelihood > 0
     model = models.load_sequence_classifier(config.base, seed=config.seed, layers=None if whole else config.layers)
-    chosen = reading.Reading(config.pooling, config.layers if whole else None, config.likelihood)
+    chosen = reading.Reading(
+        config.pooling, config.layers if whole else None, config.likelihood, copy_length=config.copy_length
+    )
     reading.note(model, chosen, config.base)
     fitted: dict[str, float] = {}
     if config.fit_head:

@@ -57,7 +57,7 @@ class Classifier:
     def _read(self, hidden: Any, ids: Any, rows: Sequence[Encoded]) -> Any:
         """Scores off the states of rows whose prompts may have begun before `ids`, [rows]."""
         spans = [(row.prompt, len(row.ids) - 1) for row in rows]
-        return self._reading.scores(self._model, hidden, ids, spans)
+        return self._reading.scores(self._model, hidden, ids, spans, [row.before for row in rows])
 
     def check(self) -> None:
         """CannotShare where the model is seen, before it has run, to be none that can share a prefix."""

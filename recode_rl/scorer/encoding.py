@@ -20,10 +20,12 @@ class Encoded:
     ids: list[int]
     cut: bool
     prompt: int = 0
+    before: tuple[int, ...] = ()
+    """The ids that stood before these, where they are the rest of a row."""
 
     def behind(self, tokens: int) -> Encoded:
         """What follows the first `tokens` ids; of a prompt that ends before that, nothing is left."""
-        return Encoded(self.ids[tokens:], self.cut, max(0, self.prompt - tokens))
+        return Encoded(self.ids[tokens:], self.cut, max(0, self.prompt - tokens), (*self.before, *self.ids[:tokens]))
 
 
 def encode(tokenizer: Any, problem: str, reasoning: str, max_length: int) -> Encoded:
