@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import gzip
 import json
 import math
@@ -253,8 +254,12 @@ def manifest(stage: str, config: Any, **extra: Any) -> dict[str, Any]:
     }
 
 
+@functools.cache
 def git_commit() -> str | None:
-    """The commit of the source tree this package runs from (with "+" where it was changed), None outside a checkout."""
+    """The commit of the source tree this package runs from (with "+" where it was changed), None outside a checkout.
+
+    The first answer stays: what runs for hours asks at its start, and the tree may be another when it ends.
+    """
     here = Path(__file__).resolve().parent
     try:
         run = subprocess.run(

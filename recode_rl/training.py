@@ -194,6 +194,7 @@ def begin(work: Path, config: dict[str, Any]) -> None:
     ConfigError where it was begun with another config, or where another process is at work in it: of a launcher that
     was killed the processes it has started live on.
     """
+    jsonl.git_commit()  # of the code that is at work, for the manifest at the end
     _hold(work)
     started = work / "started.json"
     if started.exists():

@@ -291,6 +291,20 @@ def test_a_manifest_says_what_made_a_result_and_can_be_written(tmp_path: Path) -
     assert jsonl.read_json(tmp_path / "manifest.json")["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
+def test_a_manifest_names_the_commit_that_was_asked_for_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of hours is that of the code it began with, wherever the tree has gone since."""
+    jsonl.git_commit.cache_clear()
+    described = iter(["first", "second"])
+
+    def describe(*args: object, **kwargs: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], 0, next(described) + "\n", "")
+
+    monkeypatch.setattr(jsonl.subprocess, "run", describe)
+    assert jsonl.git_commit() == "first"
+    assert jsonl.manifest("train", {})["git_commit"] == "first"
+    jsonl.git_commit.cache_clear()
+
+
 def test_a_manifest_holds_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     assert "sk-very-secret" not in jsonl.dumps(jsonl.manifest("sample", {}))
