@@ -9,8 +9,8 @@ model finds many mistakes unlikely before it has learned to name them. Its mean 
 (Meng et al. 2024, equation 4). p reads the input embedding as the output layer, so the backbone has to tie the two, as
 small models do. What has been copied is likely whatever it says: the problem's own words, or the reasoning said twice.
 So tokens that end a run of `copy_length` which stood before can be left out of the mean. The end token belongs to
-neither mean. The offset keeps scores around zero, where the sigmoid is not
-saturated. The paper's reward model is the plain one: the last token, w = 0, no offset.
+neither mean. The offset keeps scores around zero, where the sigmoid is not saturated. The paper's reward model is the
+plain one: the last token, w = 0, no offset.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def mean_log_probability(
     """
     torch = need("torch", "train")
     embedding = model.get_input_embeddings().weight
-    chosen = [range(start, end) for start, end in spans] if own is None else own
+    chosen = _all_places(spans) if own is None else own
     rows, places = _flat(chosen, last.device)
     states, targets = last[rows, places - 1], ids[rows, places]
     found = [
@@ -138,7 +138,7 @@ def mean_log_probability(
     sums = torch.zeros(len(spans), device=last.device)
     if found:
         sums = sums.index_add(0, rows, torch.cat(found))
-    counts = torch.tensor([len(places) for places in chosen], device=last.device)
+    counts = _counts(chosen, last.device)
     least = 1 if own is None else _LEAST
     guesses = (least - counts).clamp(min=0) * math.log(len(embedding))
     return (sums - guesses) / counts.clamp(min=least)
@@ -162,10 +162,11 @@ def _log_probabilities(states: Any, embedding: Any, targets: Any) -> Any:
 def _mean(states: Any, spans: Spans) -> Any:
     """The mean state of each reasoning, [rows, width], in fp32; zeros for an empty one."""
     torch = need("torch", "train")
-    rows, places = _flat([range(start, end) for start, end in spans], states.device)
+    chosen = _all_places(spans)
+    rows, places = _flat(chosen, states.device)
     sums = torch.zeros(len(spans), states.shape[-1], device=states.device)
     sums = sums.index_add(0, rows, states[rows, places].float())
-    return sums / _counts(spans, states.device).clamp(min=1)[:, None]
+    return sums / _counts(chosen, states.device).clamp(min=1)[:, None]
 
 
 def _at_end(states: Any, spans: Spans) -> Any:
@@ -183,5 +184,9 @@ def _flat(places: Sequence[Sequence[int]], device: Any) -> tuple[Any, Any]:
     return both[:, 0], both[:, 1]
 
 
-def _counts(spans: Spans, device: Any) -> Any:
-    return need("torch", "train").tensor([end - start for start, end in spans], device=device)
+def _all_places(spans: Spans) -> list[range]:
+    return [range(start, end) for start, end in spans]
+
+
+def _counts(places: Sequence[Sequence[int]], device: Any) -> Any:
+    return need("torch", "train").tensor([len(of_row) for of_row in places], device=device)
