@@ -19,7 +19,7 @@ from recode_rl.progress import Progress
 from recode_rl.scorer import TOKENS_PER_BATCH, Encoded
 from recode_rl.scorer.classifier import CannotShare, Classifier
 from recode_rl.scorer.groups import batches, shared_groups
-from recode_rl.scorer.reading import Reading, note
+from recode_rl.scorer.reading import Before, Reading, Spans, note
 
 PENALTIES = (0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 """Weights of the squared norm; the one with the best cross-validated loss is taken."""
@@ -55,9 +55,7 @@ class _Features(Classifier):
         self._reading = reading
         self.whole_reasonings = True
 
-    def _read(self, hidden: Any, ids: Any, rows: Sequence[Encoded]) -> Any:
-        spans = [(row.prompt, len(row.ids) - 1) for row in rows]
-        before = [row.before for row in rows]
+    def _read_spans(self, hidden: Any, ids: Any, spans: Spans, before: Before) -> Any:
         pooled, likely = self._reading.features(self._model, hidden, ids, spans, before)
         return self._torch.cat([pooled, likely[:, None]], dim=1)
 

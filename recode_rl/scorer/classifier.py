@@ -57,7 +57,10 @@ class Classifier:
     def _read(self, hidden: Any, ids: Any, rows: Sequence[Encoded]) -> Any:
         """Scores off the states of rows whose prompts may have begun before `ids`, [rows]."""
         spans = [(row.prompt, len(row.ids) - 1) for row in rows]
-        return self._reading.scores(self._model, hidden, ids, spans, [row.before for row in rows])
+        return self._read_spans(hidden, ids, spans, [row.before for row in rows])
+
+    def _read_spans(self, hidden: Any, ids: Any, spans: reading.Spans, before: reading.Before) -> Any:
+        return self._reading.scores(self._model, hidden, ids, spans, before)
 
     def check(self) -> None:
         """CannotShare where the model is seen, before it has run, to be none that can share a prefix."""
