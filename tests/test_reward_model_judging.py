@@ -81,7 +81,7 @@ def test_base_reasonings_get_scores_in_steps_of_a_tenth(job: Callable[..., Judgi
         ("d/base", "Solve d.", 0.1),
     ]
     assert {(one.variant, one.generator, one.judge, one.prompt_version) for one in scored} == {
-        ("base", "g", "j", "judge_score-1")
+        ("base", "g", "j", "judge_score-2")
     }
     assert len(server.requests) == 4
     assert {(r["temperature"], r["model"]) for r in server.requests} == {(0.0, "j")}

@@ -210,7 +210,7 @@ def test_a_judge_is_asked_and_what_it_did_not_answer_is_named(
     out, reading = tmp_path / "scores.jsonl", Reading(endpoint="http://localhost:1", concurrency=3)
     found = evaluate_on_file("judge:big", pairs_file, out, reading)
     assert (found["n"], found["not_judged"], found["unreadable"]) == (5, ["p3/opt_deg"], 0)
-    assert (found["judge"], found["prompt_version"], found["requests"]) == ("score", "judge_score-1", 12)
+    assert (found["judge"], found["prompt_version"], found["requests"]) == ("score", "judge_score-2", 12)
     assert found["accuracy"] == pytest.approx(2.5 / 5)  # 1, 2 against 3 words; 3; 5 and 6
     assert [line["id"] for line in lines(out)] == [p.id for p in PAIRS if p.problem_id != "p3"]
     (settings,) = FakeClient.made

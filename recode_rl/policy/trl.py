@@ -14,7 +14,7 @@ from recode_rl.config import TrainConfig
 from recode_rl.errors import DataError, InfrastructureError, ModelError
 from recode_rl.extras import need, quiet_transformers
 from recode_rl.grading import open_grader
-from recode_rl.policy import checks, rewards, watching
+from recode_rl.policy import checks, packing, rewards, watching
 from recode_rl.policy.journal import Journal, Selected
 from recode_rl.problems.overlap import leave_out
 from recode_rl.problems.records import write_problems
@@ -196,7 +196,6 @@ def _run(
 
 
 def _trainer(config: TrainConfig, model: Any, tokenizer: Any, journal: Journal, title: str) -> Any:
-    trl = need("trl", "train")
     datasets = need("datasets", "train")
     grpo, train_problems = config.grpo, journal.selected.train
     metrics = config.out / "metrics.jsonl"
@@ -225,7 +224,7 @@ def _trainer(config: TrainConfig, model: Any, tokenizer: Any, journal: Journal, 
     )
     rows = [{"prompt": prompts.policy(problem), "problem_id": problem.id} for problem in train_problems]
     order = prompt_order(len(rows), grpo.prompts_per_step, grpo.steps, config.seed)
-    return trl.GRPOTrainer(
+    return packing.trainer_class()(
         model=model,
         args=_arguments(config),
         reward_funcs=columns.functions(),

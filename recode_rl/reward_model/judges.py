@@ -30,7 +30,9 @@ _THOUGHT = re.compile(r".*</think>", re.DOTALL)
 # "0.7", "**0.7**" and "0.7/1.0", but neither "7", "0.7/10", "70 %" nor the first digits of another number
 _SCORE = re.compile(r"[\s*_`]*([01](?:\.\d+)?|\.\d+)(?:\s*/\s*1(?:\.0+)?)?(?!\s*[/%]|\.?\d)")
 _BETTER = re.compile(r"[\s*_`]*(?:reasoning[\s_]*)?(1|2|tie)\b(?!\s*[/%]|\.?\d)", re.IGNORECASE)
-_SCORE_MARK = re.compile(r"\bscore\b(?:\s*\([^)\n]*\))?[\s*_`]*[:=]", re.IGNORECASE)
+_SCORE_MARK = re.compile(  # "Score:", and "the score of this reasoning is" before a number
+    r"\bscore\b(?:(?:\s*\([^)\n]*\))?[\s*_`]*[:=]|[^.:=\n]{0,40}?\bis\b(?=[\s*_`]*[01.]))", re.IGNORECASE
+)
 _BETTER_MARK = re.compile(r"\bbetter\b[\s*_`]*[:=]", re.IGNORECASE)
 
 
@@ -83,7 +85,7 @@ def load_prompt(mode: Mode, folder: Path | None = None) -> JudgePrompt:
 
 
 def read_score(text: str) -> float | None:
-    """The number behind the last "Score:" of a reply, in [0, 1]; None where it is not there or is another thing."""
+    """The number behind the last "Score:" (or "score is") of a reply, in [0, 1]; None where it is another thing."""
     found = _last(_SCORE_MARK, _SCORE, text)
     score = float(found) if found is not None else None
     return score if score is not None and 0 <= score <= 1 else None
