@@ -285,7 +285,9 @@ class ChatClient:
                 reply = await self._post(messages, seed, max_tokens)
             return reply
         except TimeoutError:
-            raise Fault(f"no answer within {self.settings.timeout_s:g} s") from None
+            raise Fault(
+                f"no answer within {self.settings.timeout_s:g} s; allow more, or have fewer requests at a time"
+            ) from None
         finally:
             self.budget.settle(reserved, reply)
 

@@ -32,6 +32,7 @@ app.add_typer(lcb_rb_app, name="lcb-rb")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")]
 ProblemsOption = Annotated[Path, typer.Option("--problems", help="problems.jsonl")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Programs at a time; default: one per core.")]
+TimeoutOption = Annotated[float, typer.Option(min=1, help="Seconds that one request may take.")]
 LengthOption = Annotated[
     int | None, typer.Option(min=16, help="Tokens of a problem with a reasoning; default: 1024, or what it takes.")
 ]
@@ -480,13 +481,16 @@ def judge(
     ] = "base",
     prompts: Annotated[Path | None, typer.Option(help="Folder with a judge_score.txt of your own.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 8,
+    timeout: TimeoutOption = 300,
     max_requests: Annotated[int | None, typer.Option(min=1, help="Stop after so many requests.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Let a judge model score reasonings from 0.0 to 1.0: what train-rm --objective score learns from."""
     from recode_rl.reward_model.judging import Judging, judge_reasonings
 
-    job = Judging(reasonings, out, endpoint, model, problems, quality, prompts, concurrency, max_requests=max_requests)
+    job = Judging(
+        reasonings, out, endpoint, model, problems, quality, prompts, concurrency, timeout, max_requests=max_requests
+    )
     values = judge_reasonings(job)
     unread = len(values["unreadable"])
     line = f"{out}: {values['scored']} reasonings scored, mean {values['mean']:.2f}, {unread} replies without a score"
@@ -514,13 +518,14 @@ def eval_rm(
     judge: Annotated[Literal["score", "pair"], typer.Option(help="One score each, or both in both orders.")] = "score",
     prompts: Annotated[Path | None, typer.Option(help="Folder with judge_score.txt or judge_pair.txt.")] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests to the judge at a time.")] = 8,
+    timeout: TimeoutOption = 300,
     max_length: LengthOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy of a reward model or a judge on pairs, by kind, with 95 % intervals, beside blind baselines."""
     from recode_rl.reward_model.stage import Reading, evaluate_on_file
 
-    reading = Reading(max_length, template, endpoint, judge, prompts, concurrency)
+    reading = Reading(max_length, template, endpoint, judge, prompts, concurrency, timeout)
     values = evaluate_on_file(model, pairs, out, reading, compare)
     low, high = values["interval"]
     best = values["best_baseline"]

@@ -67,7 +67,7 @@ def gradients(model: Any, of: Any) -> dict[str, Any]:
 def test_values_and_gradients_are_those_of_the_padded_batch(
     kind: str, size: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing, "_work", lambda config, ids: len(ids))  # one row is always less work
+    monkeypatch.setattr(packing, "_work", lambda config, rows, length: rows)  # one row is always less work
     model = model_of(kind)
     ids, mask, behind = batch_of(PROMPTS, COMPLETIONS)
     ours = trainer(model)._get_per_token_logps_and_entropies(model, ids, mask, behind, size, compute_entropy=True)
@@ -88,12 +88,14 @@ def test_values_and_gradients_are_those_of_the_padded_batch(
 
 def test_a_pack_has_each_prompt_once_and_no_padding() -> None:
     pack = packing.packed(*batch_of(PROMPTS, COMPLETIONS))
-    ids = pack.inputs["input_ids"][0].tolist()
+    inputs = pack.inputs()
+    ids = inputs["input_ids"][0].tolist()
     assert ids == [5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 11, 24, 25, 26, 27, 28, 11, 12, 13, 23]
-    positions = pack.inputs["position_ids"][0].tolist()
+    positions = inputs["position_ids"][0].tolist()
     assert positions == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 6, 7, 8, 9, 10, 11, 6, 0, 1, 2]
     assert [ids[place] for place in pack.places.tolist()] == [20, 21, 22, 24, 25, 26, 27, 28, 23]
-    sees = pack.inputs["attention_mask"][0, 0]
+    assert inputs["labels"][0].tolist() == [token if token >= 20 else -100 for token in ids]
+    sees = inputs["attention_mask"][0, 0]
     assert sees[8].nonzero()[:, 0].tolist() == list(range(9))
     assert sees[11].nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 10, 11]
     assert sees[19].nonzero()[:, 0].tolist() == [17, 18, 19]
@@ -124,10 +126,11 @@ def test_other_models_are_left_to_the_engine() -> None:
 
 def test_rows_of_one_prompt_come_next_to_each_other() -> None:
     prompts = torch.tensor([[3, 1], [2, 2], [3, 1], [2, 2]])
+    columns = {"prompt_ids": prompts, "advantages": torch.arange(4.0), "names": ["a", "b", "c", "d"]}
     batches = [
-        {"prompt_ids": prompts[:2], "advantages": torch.tensor([0.0, 1.0]), "names": ["a", "b"], "count": torch.tensor(9)},
-        {"prompt_ids": prompts[2:], "advantages": torch.tensor([2.0, 3.0]), "names": ["c", "d"], "count": torch.tensor(9)},
-    ]  # fmt: skip
+        {name: values[part] for name, values in columns.items()} | {"count": torch.tensor(9)}
+        for part in (slice(0, 2), slice(2, 4))
+    ]
     arranged = packing.by_prompt(batches)
     assert [batch["prompt_ids"].tolist() for batch in arranged] == [[[2, 2], [2, 2]], [[3, 1], [3, 1]]]
     assert [batch["advantages"].tolist() for batch in arranged] == [[1.0, 3.0], [0.0, 2.0]]

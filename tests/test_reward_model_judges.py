@@ -67,6 +67,9 @@ def longer_wins(text: str) -> str:
         ("A score of 0.2 would be harsh.\nScore: 0.8\n", 0.8),
         ("Score: 0.2\nOn reflection:\nScore: 0.4", 0.4),
         ("<think>Score: 0.1</think>Score: 0.9", 0.9),
+        ("Therefore, the score of this reasoning is 0.0.", 0.0),
+        ("Score: 0.8\n\nThe score is lowered by a detour.", 0.8),
+        ("The score is 7/10.", None),
         ("Score: 7", None),
         ("Score: 10", None),
         ("Score: 1.5", None),
@@ -78,7 +81,11 @@ def longer_wins(text: str) -> str:
         ("Score: high", None),
         ("Score: 0.4\nScore: unsure", None),
         ("<think>Score: 0.1</think>no idea", None),
-        ("0.7", None),
+        ("0.7", 0.7),
+        ("**0.7**\n", 0.7),
+        ("<think>0.2</think>\n0.7/1.0", 0.7),
+        ("7", None),
+        ("0.7 it is", None),
         ("", None),
     ],
 )
@@ -219,12 +226,16 @@ def test_braces_in_one_text_are_not_the_place_of_another() -> None:
 
 
 def test_the_prompts_of_the_package_have_a_version_and_their_places() -> None:
-    for mode in ("score", "pair"):
+    for mode, version in (("score", "judge_score-2"), ("pair", "judge_pair-1")):
         prompt = load_prompt(mode)  # type: ignore[arg-type]
-        assert prompt.version == f"judge_{mode}-1"
+        assert prompt.version == version
         assert "version:" not in prompt.text
-        example = prompt.text.splitlines()[-1]
-        assert (read_score if mode == "score" else read_better)(example) == 0.5
+    assert read_better(load_prompt("pair").text.splitlines()[-1]) == 0.5
+
+
+def test_the_prompt_shows_no_score_that_a_small_judge_could_copy() -> None:
+    # With "Score: 0.5" as its last line a model of 1.5B gave 382 of 382 reasonings 0.5.
+    assert read_score(load_prompt("score").text) is None
 
 
 def test_a_prompt_of_ones_own_is_named_by_its_version_or_its_text(tmp_path: Path) -> None:

@@ -21,14 +21,32 @@ _MODELS = frozenset({"llama", "qwen2", "qwen3"})  # in which one token knows of 
 class Packed:
     """The rows of a batch as one row of T tokens, and where the N tokens of completions are in both."""
 
-    inputs: dict[str, Any]
-    """What the model takes: ids, positions and labels (1 x T), and which token sees which (1 x 1 x T x T)."""
+    ids: Any
+    positions: Any
+    """T positions, which each token has in a row of its own."""
+    prompts: Any
+    """T numbers of prompts."""
+    owners: Any
+    """T numbers of rows of the batch; -1 where several share the token."""
     rows: Any
     """N numbers of rows of the batch."""
     columns: Any
     """N places in the completion."""
     places: Any
     """N places in the packed row."""
+
+    def inputs(self) -> dict[str, Any]:
+        """What the model takes: ids, positions and labels (1 x T), and which token sees which (1 x 1 x T x T)."""
+        labels = self.ids.new_full(self.ids.shape, -100)
+        labels[self.places] = self.ids[self.places]
+        shared_or_mine = (self.owners < 0) | (self.owners == self.owners[:, None])
+        sees = (self.prompts == self.prompts[:, None]) & shared_or_mine
+        return {
+            "input_ids": self.ids[None],
+            "attention_mask": sees.tril()[None, None],
+            "position_ids": self.positions[None],
+            "labels": labels[None],
+        }
 
 
 def packed(ids: Any, mask: Any, completion: int) -> Packed:
@@ -62,19 +80,7 @@ def packed(ids: Any, mask: Any, completion: int) -> Packed:
             where["columns"].append(there)
             where["places"].append(torch.arange(length + 1, length + 1 + len(there)))
             put(torch.cat([ids.new_tensor(tokens[-1:]), ids[number, border + there]]), len(tokens) - 1, prompt, number)
-    row = {name: torch.cat(values) for name, values in parts.items()}
-    at = {name: torch.cat(values) for name, values in where.items()}
-    labels = torch.full_like(row["ids"], -100)
-    labels[at["places"]] = row["ids"][at["places"]]
-    prompts, owners = row["prompts"], row["owners"]
-    sees = (prompts == prompts[:, None]) & ((owners < 0) | (owners == owners[:, None]))
-    inputs = {
-        "input_ids": row["ids"][None],
-        "attention_mask": sees.tril()[None, None],
-        "position_ids": row["positions"][None],
-        "labels": labels[None],
-    }
-    return Packed(inputs, **at)
+    return Packed(**{name: torch.cat(values) for name, values in (parts | where).items()})
 
 
 def by_prompt(batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -106,6 +112,8 @@ def trainer_class() -> Any:
     trl = need("trl", "train")
 
     class PackingTrainer(trl.GRPOTrainer):  # type: ignore[misc,name-defined]  # trl is imported when it is needed
+        _buffered_inputs: Any  # TRL's: the rows of a generation batch, as they are trained on
+
         def _prepare_inputs(self, generation_batch: Any) -> Any:
             before = self._buffered_inputs
             inputs = super()._prepare_inputs(generation_batch)
@@ -130,13 +138,11 @@ def trainer_class() -> Any:
         ) -> tuple[Any, Any, Any]:
             plain = super()._get_per_token_logps_and_entropies
             if any(value is not None and value is not False for value in more.values()) or not _suits(self.model):
-                return plain(
-                    model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **more
-                )  # type: ignore[no-any-return]
+                return plain(model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, **more)  # type: ignore[no-any-return]
             found = []
             for ids, mask in zip(*(t.split(batch_size or len(t)) for t in (input_ids, attention_mask)), strict=True):
                 pack = packed(ids, mask, logits_to_keep)
-                if _work(self.model.config, pack.inputs["input_ids"]) < _work(self.model.config, ids):
+                if _work(self.model.config, 1, len(pack.ids)) < _work(self.model.config, *ids.shape):
                     found.append(self._of_pack(model, pack, (len(ids), logits_to_keep), compute_entropy))
                 else:
                     found.append(plain(model, ids, mask, logits_to_keep, None, compute_entropy)[:2])
@@ -146,7 +152,7 @@ def trainer_class() -> Any:
         def _of_pack(self, model: Any, pack: Packed, shape: tuple[int, int], entropy: bool) -> tuple[Any, Any]:
             """Log-probabilities (rows x completion) and entropies, 0 where there is no token."""
             with self.accelerator.autocast():
-                outputs = model(**pack.inputs, fused_lm_head=True)
+                outputs = model(**pack.inputs(), fused_lm_head=True)
 
             def spread(values: Any) -> Any:
                 at = (pack.rows, pack.columns)
@@ -165,7 +171,6 @@ def _suits(model: Any) -> bool:
     return plain and set(layers) == {"full_attention"} and model.device.type == "cpu"
 
 
-def _work(config: Any, ids: Any) -> int:
+def _work(config: Any, rows: int, length: int) -> int:
     """Products that a layer computes for these rows, about, divided by its width: attention sees masked places too."""
-    rows, length = ids.shape
     return int(rows * length * (8 * config.hidden_size + 6 * config.intermediate_size + 4 * length))

@@ -85,8 +85,12 @@ def load_prompt(mode: Mode, folder: Path | None = None) -> JudgePrompt:
 
 
 def read_score(text: str) -> float | None:
-    """The number behind the last "Score:" (or "score is") of a reply, in [0, 1]; None where it is another thing."""
-    found = _last(_SCORE_MARK, _SCORE, text)
+    """The number behind the last "Score:" (or "score is") of a reply, or the reply where it is nothing but a number.
+
+    In [0, 1]; None where it is another thing.
+    """
+    alone = _SCORE.fullmatch(_THOUGHT.sub("", text).strip().strip("*_`."))
+    found = alone.group(1) if alone else _last(_SCORE_MARK, _SCORE, text)
     score = float(found) if found is not None else None
     return score if score is not None and 0 <= score <= 1 else None
 

@@ -37,6 +37,8 @@ class Judging:
     wanted: Wanted = "base"
     prompts: Path | None = None
     concurrency: int = 8
+    timeout_s: float = 300
+    """Longest wait for one reply."""
     max_tokens: int = 2048
     """Longest reply."""
     max_requests: int | None = None
@@ -80,6 +82,7 @@ def _ask(job: Judging, prompt: JudgePrompt, jobs: dict[str, list[dict[str, str]]
         url=job.endpoint,
         model=job.model,
         concurrency=job.concurrency,
+        timeout_s=job.timeout_s,
         temperature=0.0,
         max_tokens=job.max_tokens,
         max_requests=job.max_requests,

@@ -84,6 +84,8 @@ class Reading:
     judge: Mode = "score"
     prompts: Path | None = None
     concurrency: int = 8
+    timeout_s: float = 300
+    """Longest wait for one reply of a judge."""
     max_tokens: int = 2048
     """Longest reply of a judge."""
 
@@ -198,6 +200,7 @@ def _judged(name: str, pairs: Sequence[PreferencePair], out: Path | None, readin
         url=reading.endpoint,
         model=name,
         concurrency=reading.concurrency,
+        timeout_s=reading.timeout_s,
         temperature=0.0,
         max_tokens=reading.max_tokens,
     )
