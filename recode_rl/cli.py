@@ -15,6 +15,7 @@ import typer
 from recode_rl import __version__, interrupts
 from recode_rl.errors import ReCodeError
 from recode_rl.extras import says_disk_full
+from recode_rl.lcb_rb.cli import JsonOption, ProblemsOption, TimeoutOption
 from recode_rl.lcb_rb.cli import app as lcb_rb_app
 
 app = typer.Typer(
@@ -29,10 +30,7 @@ models_app = typer.Typer(help="Small models as plain checkpoint folders.", no_ar
 app.add_typer(models_app, name="models")
 app.add_typer(lcb_rb_app, name="lcb-rb")
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")]
-ProblemsOption = Annotated[Path, typer.Option("--problems", help="problems.jsonl")]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help="Programs at a time; default: one per core.")]
-TimeoutOption = Annotated[float, typer.Option(min=1, help="Seconds that one request may take.")]
 LengthOption = Annotated[
     int | None, typer.Option(min=16, help="Tokens of a problem with a reasoning; default: 1024, or what it takes.")
 ]

@@ -22,6 +22,7 @@ app = typer.Typer(
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")]
 ProblemsOption = Annotated[Path, typer.Option("--problems", help="problems.jsonl")]
+TimeoutOption = Annotated[float, typer.Option(min=1, help="Seconds that one request may take.")]
 SamplesOption = Annotated[Path, typer.Option("--samples", help="samples.jsonl")]
 DecisionsOption = Annotated[
     list[Path], typer.Option("--decisions", help="decisions.jsonl; again for more, as one of each annotator.")
@@ -107,7 +108,7 @@ def check(
     attempts: Annotated[int, typer.Option(min=1, help="Tries for a reply that can be read.")] = 3,
     temperature: Annotated[float, typer.Option(min=0.0, help="Of the first try; further ones take 0.7 or more.")] = 0.0,
     max_tokens: Annotated[int, typer.Option(min=1)] = 1024,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one request may take.")] = 300,
+    timeout: TimeoutOption = 300,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time; here: the batch.")] = 8,
     max_requests: Annotated[int | None, typer.Option(min=1, help="Stop after so many requests.")] = None,
     seed: int = 0,

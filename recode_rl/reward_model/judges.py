@@ -89,15 +89,16 @@ def read_score(text: str) -> float | None:
 
     In [0, 1]; None where it is another thing.
     """
-    alone = _SCORE.fullmatch(_THOUGHT.sub("", text).strip().strip("*_`."))
-    found = alone.group(1) if alone else _last(_SCORE_MARK, _SCORE, text)
+    answer = _THOUGHT.sub("", text)
+    alone = _SCORE.fullmatch(answer.strip().strip("*_`."))
+    found = alone.group(1) if alone else _last(_SCORE_MARK, _SCORE, answer)
     score = float(found) if found is not None else None
     return score if score is not None and 0 <= score <= 1 else None
 
 
 def read_better(text: str) -> float | None:
     """1.0 where the last "Better:" of a reply names the first reasoning, 0.0 the second, 0.5 a tie; else None."""
-    found = _last(_BETTER_MARK, _BETTER, text)
+    found = _last(_BETTER_MARK, _BETTER, _THOUGHT.sub("", text))
     return None if found is None else {"1": 1.0, "2": 0.0, "tie": 0.5}[found.lower()]
 
 
@@ -106,7 +107,6 @@ _READERS: dict[Mode, Callable[[str], float | None]] = {"score": read_score, "pai
 
 def _last(mark: re.Pattern[str], value: re.Pattern[str], text: str) -> str | None:
     """What the last mark of a reply says. An earlier one does not stand in for a last one that cannot be read."""
-    text = _THOUGHT.sub("", text)
     marks = [match.end() for match in mark.finditer(text)]
     found = value.match(text, marks[-1]) if marks else None
     return found.group(1) if found else None
