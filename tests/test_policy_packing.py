@@ -22,8 +22,8 @@ SMALL = {
     "num_key_value_heads": 2,
     "head_dim": 8,
 }
-PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12, 13], [5, 6, 7, 8, 9, 10, 11], [5, 6, 7, 8, 9, 10, 11]]
-COMPLETIONS = [[20, 21, 22], [23], [24, 25, 26, 27, 28], []]  # the last one is masked, as a truncated one may be
+PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [12, 13], [5, 6, 7, 8, 9, 10, 11], [5, 6, 7, 8, 9, 10, 11], [14]]
+COMPLETIONS = [[20, 21, 22], [23], [24, 25, 26, 27, 28], [], [29, 30]]  # one is masked, as a truncated one may be
 
 
 def model_of(kind: str) -> Any:
@@ -64,10 +64,7 @@ def gradients(model: Any, of: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Qwen3"])
 @pytest.mark.parametrize("size", [None, 3])
-def test_values_and_gradients_are_those_of_the_padded_batch(
-    kind: str, size: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(packing, "_work", lambda config, rows, length: rows)  # one row is always less work
+def test_values_and_gradients_are_those_of_the_padded_batch(kind: str, size: int | None) -> None:
     model = model_of(kind)
     ids, mask, behind = batch_of(PROMPTS, COMPLETIONS)
     ours = trainer(model)._get_per_token_logps_and_entropies(model, ids, mask, behind, size, compute_entropy=True)
@@ -75,7 +72,7 @@ def test_values_and_gradients_are_those_of_the_padded_batch(
     theirs = plain(trainer(model), model, ids, mask, behind, size, compute_entropy=True)
     there = mask[:, -behind:].bool()
     for our, their in zip(ours[:2], theirs[:2], strict=True):
-        assert our.shape == their.shape == (4, behind)
+        assert our.shape == their.shape == (5, behind)
         torch.testing.assert_close(our[there], their[there], atol=1e-5, rtol=1e-5)
         assert not our[~there].any()
     assert ours[2] is None
@@ -86,30 +83,54 @@ def test_values_and_gradients_are_those_of_the_padded_batch(
         torch.testing.assert_close(found, their_gradients[name], atol=1e-4, rtol=1e-4, msg=name)
 
 
+def test_rows_without_an_advantage_are_read_and_have_no_gradient() -> None:
+    model = model_of("Llama")
+    ids, mask, behind = batch_of(PROMPTS, COMPLETIONS)
+    made = trainer(model)
+    whole = made._get_per_token_logps_and_entropies(model, ids, mask, behind, compute_entropy=True)
+    made._learning = torch.tensor([False, True, True, False, False])
+    parts = made._get_per_token_logps_and_entropies(model, ids, mask, behind, compute_entropy=True)
+    for part, all_of_it in zip(parts[:2], whole[:2], strict=True):
+        torch.testing.assert_close(part, all_of_it, atol=1e-5, rtol=1e-5)
+    advantages = made._learning[:, None] * torch.linspace(-1, 1, behind)
+    wanted = gradients(model, (whole[0] * advantages).sum())
+    for name, found in gradients(model, (parts[0] * advantages).sum()).items():
+        torch.testing.assert_close(found, wanted[name], atol=1e-4, rtol=1e-4, msg=name)
+
+
+def test_without_any_advantage_every_gradient_is_there_and_zero() -> None:
+    model = model_of("Llama")
+    ids, mask, behind = batch_of(PROMPTS, COMPLETIONS)
+    made = trainer(model)
+    made._learning = torch.zeros(5, dtype=torch.bool)
+    logps, _, _ = made._get_per_token_logps_and_entropies(model, ids, mask, behind)
+    assert all(not found.any() for found in gradients(model, logps.sum()).values())
+
+
 def test_a_pack_has_each_prompt_once_and_no_padding() -> None:
     pack = packing.packed(*batch_of(PROMPTS, COMPLETIONS))
     inputs = pack.inputs()
     ids = inputs["input_ids"][0].tolist()
-    assert ids == [5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 11, 24, 25, 26, 27, 28, 11, 12, 13, 23]
+    assert ids == [5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 11, 24, 25, 26, 27, 28, 11, 12, 13, 23, 14, 29, 30]
     positions = inputs["position_ids"][0].tolist()
-    assert positions == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 6, 7, 8, 9, 10, 11, 6, 0, 1, 2]
-    assert [ids[place] for place in pack.places.tolist()] == [20, 21, 22, 24, 25, 26, 27, 28, 23]
+    assert positions == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 6, 7, 8, 9, 10, 11, 6, 0, 1, 2, 0, 1, 2]
+    assert [ids[place] for place in pack.places.tolist()] == [20, 21, 22, 24, 25, 26, 27, 28, 23, 29, 30]
     assert inputs["labels"][0].tolist() == [token if token >= 20 else -100 for token in ids]
-    sees = inputs["attention_mask"][0, 0]
-    assert sees[8].nonzero()[:, 0].tolist() == list(range(9))
-    assert sees[11].nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 10, 11]
-    assert sees[19].nonzero()[:, 0].tolist() == [17, 18, 19]
+    assert inputs["packed_lengths"] == ((6, 4, 6, 1), (1, 2), (0, 3))
 
 
-def test_where_it_is_more_work_the_batch_stays_as_it_is() -> None:
-    model = model_of("Llama")
-    ids, mask, behind = batch_of([[number, 7] for number in range(8, 72)], [[9] * 20] * 64)
-    found = trainer(model)
-    found._of_pack = lambda *args: pytest.fail("64 rows of their own packed into one")
-    with torch.no_grad():
-        logps, entropies, _ = found._get_per_token_logps_and_entropies(model, ids, mask, behind)
-    assert logps.shape == (64, behind)
-    assert entropies is None
+def test_a_token_sees_its_own_prompt_and_completion_alone() -> None:
+    torch.manual_seed(2)
+    query, key, value = torch.randn(1, 4, 10, 8), torch.randn(1, 2, 10, 8), torch.randn(1, 2, 10, 8)
+    mine = [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4], [0, 1, 4, 5], [6], [6, 7], [6, 7, 8], [6, 7, 8, 9]]
+    sees = torch.zeros(10, 10, dtype=torch.bool)
+    for row, places in enumerate(mine):
+        sees[row, places] = True
+    wanted = torch.nn.functional.scaled_dot_product_attention(
+        query, *(tensor.repeat_interleave(2, dim=1) for tensor in (key, value)), attn_mask=sees, scale=0.3
+    )
+    found = packing._of_pieces(query, key, value, ((2, 2, 2), (1, 3)), 0.3, 0.0)
+    torch.testing.assert_close(found, wanted.transpose(1, 2))
 
 
 def test_other_models_are_left_to_the_engine() -> None:
@@ -124,15 +145,15 @@ def test_other_models_are_left_to_the_engine() -> None:
     assert not packing._suits(suited)
 
 
-def test_rows_of_one_prompt_come_next_to_each_other() -> None:
-    prompts = torch.tensor([[3, 1], [2, 2], [3, 1], [2, 2]])
-    columns = {"prompt_ids": prompts, "advantages": torch.arange(4.0), "names": ["a", "b", "c", "d"]}
+def test_rows_of_one_prompt_come_next_to_each_other_and_those_without_an_advantage_last() -> None:
+    prompts = torch.tensor([[3, 1], [2, 2], [3, 1], [4, 4], [2, 2], [1, 1]])
+    columns = {"prompt_ids": prompts, "advantages": torch.tensor([1.0, 2, 3, 4, 5, 0]), "names": list("abcdef")}
     batches = [
         {name: values[part] for name, values in columns.items()} | {"count": torch.tensor(9)}
-        for part in (slice(0, 2), slice(2, 4))
+        for part in (slice(0, 3), slice(3, 6))
     ]
-    arranged = packing.by_prompt(batches)
-    assert [batch["prompt_ids"].tolist() for batch in arranged] == [[[2, 2], [2, 2]], [[3, 1], [3, 1]]]
-    assert [batch["advantages"].tolist() for batch in arranged] == [[1.0, 3.0], [0.0, 2.0]]
-    assert [batch["names"] for batch in arranged] == [["b", "d"], ["a", "c"]]
-    assert [batch["count"].item() for batch in arranged] == [9, 9]
+    found = packing.arranged(batches)
+    assert [batch["prompt_ids"].tolist() for batch in found] == [[[2, 2], [2, 2], [3, 1]], [[3, 1], [4, 4], [1, 1]]]
+    assert [batch["advantages"].tolist() for batch in found] == [[2.0, 5.0, 1.0], [3.0, 4.0, 0.0]]
+    assert [batch["names"] for batch in found] == [["b", "e", "a"], ["c", "d", "f"]]
+    assert [batch["count"].item() for batch in found] == [9, 9]

@@ -258,6 +258,32 @@ def test_with_two_updates_a_batch_the_ratio_leaves_one(config: TrainConfig, grad
     assert clipped[2] > 0
 
 
+def test_a_run_is_the_one_that_the_engine_alone_would_have_made(
+    config: TrainConfig, graded: Callable[[Grading], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def often_hopeless(problem: Problem, program: str | None) -> Verdict | SandboxError:
+        hopeless = sum(problem.id.encode()) % 2
+        return Verdict("wrong_answer", 0, 2, "stdio") if hopeless else by_text(problem, program)
+
+    graded(often_hopeless)
+    monkeypatch.setattr(
+        "recode_rl.completion.parse", lambda text: dataclasses.replace(everything(text), format_ok=True)
+    )
+    config = changed(config, steps=4, updates_per_batch=2, micro_batch=2)
+    trl.train(config.model_copy(update={"out": tmp_path / "ours"}))
+    monkeypatch.setattr("recode_rl.policy.packing.trainer_class", lambda: engine.GRPOTrainer)
+    trl.train(config.model_copy(update={"out": tmp_path / "theirs"}))
+    ours, theirs = lines(tmp_path / "ours" / "metrics.jsonl"), lines(tmp_path / "theirs" / "metrics.jsonl")
+    assert texts(tmp_path / "ours") == texts(tmp_path / "theirs")
+    assert 0 < sum(line["groups/zero_std_share"] for line in ours) < len(ours)
+    for our, their in zip(ours, theirs, strict=True):
+        for name in ("loss", "grad_norm", "entropy", "clip/low_share", "clip/high_share"):
+            assert our[name] == pytest.approx(their[name], rel=1e-3, abs=1e-6), name
+    weights = [models.load_causal(str(tmp_path / out / "policy"), "float32").state_dict() for out in ("ours", "theirs")]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weight, weights[1][name], atol=2e-5, rtol=1e-4, msg=name)
+
+
 def test_a_sample_that_we_failed_is_absent_from_its_group_and_gets_no_update(
     config: TrainConfig, graded: Callable[[Grading], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
