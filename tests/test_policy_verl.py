@@ -422,7 +422,7 @@ def test_a_sentence_in_the_stop_file_ends_the_command(tmp_path: Path, monkeypatc
     code = f"import json, os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
 
     def tick() -> None:
-        if (tmp_path / "pid").exists():
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():  # it is there before it is written
             jsonl.write_json(stop, {"because": "3 of 9 samples failed"})
 
     with pytest.raises(InfrastructureError, match="3 of 9 samples failed"):

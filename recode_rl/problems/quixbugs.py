@@ -6,10 +6,12 @@ from typing import Any
 
 from recode_rl.errors import DataError
 from recode_rl.problems.rows import column, repair
-from recode_rl.types import Problem, Tests
+from recode_rl.types import Limits, Problem, Tests
 
 HUB = "Muennighoff/quixbugs"
 FILES = ("quixbugs_python.jsonl", "quixbugs_python.jsonl.gz")
+# Its own solution of levenshtein is recursive to the letter: a second or two here, over four on a slow processor.
+LIMITS = Limits(time_s=10.0)
 _COLUMNS = ("name", "buggy_program", "docstring", "solution", "tests")
 
 
@@ -21,6 +23,7 @@ def problem(row: dict[str, Any]) -> Problem:
         prompt=repair(texts["docstring"].strip().strip('"'), texts["buggy_program"]),
         tests=Tests(kind="asserts", entry_point=texts["name"], asserts=_blocks(texts["tests"], texts["name"])),
         source="quixbugs",
+        limits=LIMITS,
         starter_code=texts["buggy_program"],
         metadata={"split": "held_out", "reference": texts["solution"], "buggy": texts["buggy_program"]},
     )
