@@ -173,6 +173,7 @@ def trainer_class() -> Any:
     """
     torch = need("torch", "train")
     trl = need("trl", "train")
+    _teach_attention()
 
     class PackingTrainer(trl.GRPOTrainer):  # type: ignore[misc,name-defined]  # trl is imported when it is needed
         _buffered_inputs: Any  # TRL's: the rows of a generation batch, as they are trained on
@@ -182,10 +183,10 @@ def trainer_class() -> Any:
         def _prepare_inputs(self, generation_batch: Any) -> Any:
             before = self._buffered_inputs
             suited = self.model.training and _suits(self.model)
-            self._later = suited and self._advantage_is_all() and self.num_iterations == 1 and not self.use_vllm
+            later = suited and self._advantage_is_all() and self.num_iterations == 1 and not self.use_vllm
+            self._later = later
             try:
                 inputs = super()._prepare_inputs(generation_batch)
-                later = self._later
             finally:
                 self._later = False
             if not suited or self._buffered_inputs is before:
@@ -210,13 +211,12 @@ def trainer_class() -> Any:
             ids, mask = (
                 torch.cat([batch[f"prompt_{name}"], batch[f"completion_{name}"]], dim=1) for name in ("ids", "mask")
             )
-            learns, width = _learns(batch), batch["completion_ids"].shape[1]
-            found = torch.zeros(batch["completion_ids"].shape)
-            if learns.any():
-                with torch.no_grad():
-                    logps = self._get_per_token_logps_and_entropies(self.model, ids[learns], mask[learns], width)[0]
-                found = found.to(logps.dtype).index_put((learns.nonzero()[:, 0],), logps)
-            return found
+            learns, shape = _learns(batch), batch["completion_ids"].shape
+            if not learns.any():
+                return torch.zeros(shape)
+            with torch.no_grad():
+                logps = self._get_per_token_logps_and_entropies(self.model, ids[learns], mask[learns], shape[1])[0]
+            return logps.new_zeros(shape).index_put((learns,), logps)
 
         def _compute_loss(self, model: Any, inputs: Any) -> Any:
             if torch.is_grad_enabled() and self._advantage_is_all():
@@ -242,16 +242,18 @@ def trainer_class() -> Any:
             if self._later and not torch.is_grad_enabled():
                 return torch.zeros((len(input_ids), logits_to_keep)), None, None
             learning = self._learning if self._learning is not None else torch.ones(len(input_ids), dtype=torch.bool)
-            found, order = [], []
-            for rows, gradient in ((learning, torch.is_grad_enabled()), (~learning, False)):
-                for some in rows.nonzero()[:, 0].split(batch_size or len(rows)):
-                    if len(some):
-                        with torch.set_grad_enabled(gradient):
-                            pack = packed(input_ids[some], attention_mask[some], logits_to_keep)
-                            shape = (len(some), logits_to_keep)
-                            found.append(self._of_pack(model, pack, shape, compute_entropy))
-                            order.append(some)
-            back = torch.cat(order).argsort()
+            parts = [
+                (some, gradient)
+                for rows, gradient in ((learning, torch.is_grad_enabled()), (~learning, False))
+                for some in rows.nonzero()[:, 0].split(batch_size or len(rows))
+                if len(some)
+            ]
+            found = []
+            for some, gradient in parts:
+                pack = packed(input_ids[some], attention_mask[some], logits_to_keep)
+                with torch.set_grad_enabled(gradient):
+                    found.append(self._of_pack(model, pack, (len(some), logits_to_keep), compute_entropy))
+            back = torch.cat([some for some, _ in parts]).argsort()
             logps, entropies = (
                 torch.cat(values)[back] if values[0] is not None else None for values in zip(*found, strict=True)
             )
@@ -262,7 +264,6 @@ def trainer_class() -> Any:
 
         def _of_pack(self, model: Any, pack: Packed, shape: tuple[int, int], entropy: bool) -> tuple[Any, Any]:
             """Log-probabilities (rows x completion) and entropies, 0 where there is no token."""
-            _teach_attention()
             with self.accelerator.autocast():
                 outputs = model(**pack.inputs(), fused_lm_head=True)
 
