@@ -133,6 +133,45 @@ def test_a_token_sees_its_own_prompt_and_completion_alone() -> None:
     torch.testing.assert_close(found, wanted.transpose(1, 2))
 
 
+@pytest.mark.parametrize(("asked", "seen"), [(7, 7), (3, 9), (1, 4)])
+def test_attention_by_products_is_the_fused_one(asked: int, seen: int) -> None:
+    torch.manual_seed(3)
+    given = [torch.randn(1, heads, size, 8, requires_grad=True) for heads, size in ((6, asked), (2, seen), (2, seen))]
+    found, wanted = (attend(*given, 0.3, 0.0) for attend in (packing._by_products, packing._fused))
+    torch.testing.assert_close(found, wanted)
+    weights = torch.randn_like(wanted)
+    ours, theirs = (torch.autograd.grad((out * weights).sum(), given) for out in (found, wanted))
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our, their)
+
+
+def test_in_bfloat16_the_gradient_comes_from_products_and_is_as_near_as_the_fused_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(4)
+    exact = [torch.randn(1, heads, 60, 16, requires_grad=True) for heads in (4, 2, 2)]
+    weights = torch.randn(1, 60, 4, 16)
+
+    def found(given: list[Any]) -> list[Any]:
+        out = packing._of_pieces(*given, ((20, 25), (15,)), 0.25, 0.0)
+        return [out, *torch.autograd.grad((out * weights.to(out.dtype)).sum(), given)]
+
+    wanted = found(exact)
+
+    def distance(values: list[Any]) -> Any:
+        pairs = zip(values, wanted, strict=True)
+        return torch.stack([(value.float() - true).norm() / true.norm() for value, true in pairs])
+
+    half = [tensor.detach().bfloat16().requires_grad_() for tensor in exact]
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_fused", None)  # is not called
+        products = distance(found(half))
+    monkeypatch.setattr(packing, "_by_products", packing._fused)
+    fused = distance(found(half))
+    assert (products < 0.015).all()
+    assert (products < 1.6 * fused).all()
+
+
 def test_other_models_are_left_to_the_engine() -> None:
     import transformers
 

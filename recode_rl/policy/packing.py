@@ -109,24 +109,41 @@ def _teach_attention() -> None:
 def _of_pieces(query: Any, key: Any, value: Any, lengths: Any, scaling: float, dropout: float) -> Any:
     """Attention (1 x T x heads x width) of a packed row, whose query, key and value are 1 x heads x T x width."""
     torch = need("torch", "train")
-    groups = query.shape[1] // key.shape[1]
     sizes = [size for sizes in lengths for size in sizes]
     pieces = zip(*(tensor.split(sizes, dim=2) for tensor in (query, key, value)), strict=True)
+    # On a CPU the gradient of torch's fused kernel takes longer in bfloat16 than the products themselves.
+    attend = _by_products if query.dtype == torch.bfloat16 and torch.is_grad_enabled() and not dropout else _fused
     found = []
     for behind in lengths:
         before: list[Any] = []  # key and value of the prompt
         for asked, *own in (next(pieces) for _ in behind):
-            own = [tensor.repeat_interleave(groups, dim=1) for tensor in own]
-            seen = [torch.cat(both, dim=2) for both in zip(before, own, strict=True)] if before else own
-            shape = (asked.shape[2], seen[0].shape[2])
-            mask = asked.new_ones(shape, dtype=torch.bool).tril(shape[1] - shape[0])
-            found.append(
-                torch.nn.functional.scaled_dot_product_attention(
-                    asked, *seen, attn_mask=mask, dropout_p=dropout, scale=scaling
-                ).transpose(1, 2)
-            )
+            keys, values = (torch.cat(both, dim=2) for both in zip(before, own, strict=True)) if before else own
+            found.append(attend(asked, keys, values, scaling, dropout).transpose(1, 2))
             before = before or own
     return torch.cat(found, dim=1)
+
+
+def _fused(query: Any, key: Any, value: Any, scaling: float, dropout: float) -> Any:
+    """Attention (1 x heads x A x width) of A tokens to the S tokens of key and value, of which they are the last."""
+    torch = need("torch", "train")
+    groups = query.shape[1] // key.shape[1]
+    key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
+    mask = query.new_ones((query.shape[2], key.shape[2]), dtype=torch.bool).tril(key.shape[2] - query.shape[2])
+    attention = torch.nn.functional.scaled_dot_product_attention
+    return attention(query, key, value, attn_mask=mask, dropout_p=dropout, scale=scaling)
+
+
+def _by_products(query: Any, key: Any, value: Any, scaling: float, _: float) -> Any:
+    """The same as `_fused` without dropout, rounded as by the eager attention of transformers: the A x S weights are
+    kept for the gradient, 2 bytes each in bfloat16.
+    """
+    _one, heads, asked, width = query.shape
+    kept, seen = key.shape[1:3]
+    ahead = query.new_full((asked, seen), float("-inf")).triu(seen - asked + 1)
+    together = (query * scaling).reshape(1, kept, -1, width)  # heads that share a key are one matrix
+    scores = together @ key.transpose(2, 3)
+    weights = scores.view(1, heads, asked, seen).add_(ahead).softmax(-1)
+    return (weights.view(1, kept, -1, seen) @ value).view(1, heads, asked, width)
 
 
 def arranged(batches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
