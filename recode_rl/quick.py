@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -15,13 +15,16 @@ _open = 0
 _originals: list[tuple[Any, str, Any]] = []
 _ROOM = 128  # tokens that a cache gets room for at least when it grows
 _WORTH_LEAVING = 0.9  # of the rows of a cache: to leave some out, the others are copied
+_WORTH_LAYING_OUT = 16  # tokens: to lay the weights out takes as long as writing a few
+_LARGEST_LAID_OUT = 10**9  # parameters, which are there twice then
+_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
 _LOOP = {"logits_processor", "stopping_criteria", "generation_config", "synced_gpus", "streamer"}
 _PREFILL = {"attention_mask", "past_key_values", "position_ids", "use_cache", "logits_to_keep"}
 
 
 @contextmanager
 def quick_generation() -> Iterator[None]:
-    """While open, `transformers.generate` does four things in another way where it runs on a CPU.
+    """While open, `transformers.generate` does five things in another way where it runs on a CPU.
 
     Tokens are drawn by the inverse distribution function: `torch.multinomial`, which is called for every token of every
     row, draws a random number for each entry of the vocabulary, which takes longer than the model when that is small.
@@ -34,6 +37,9 @@ def quick_generation() -> Iterator[None]:
     long as writing many tokens.
 
     Rows that have ended are left out: transformers computes them until the longest has ended.
+
+    The weights of a small model in bfloat16 are laid out for oneDNN once in a generation, and matrices that read the
+    same input are one: torch lays each of them out again for every token.
 
     All other calls go where they went. It holds for the whole process, and may be opened again, also by other threads,
     while it is open.
@@ -61,7 +67,7 @@ def _replace() -> None:
         (torch, "multinomial", _draws),
         (layer, "update", _grows),
         (mixin, "_prefill", _shares),
-        (mixin, "_sample", _leaves_out),
+        (mixin, "_sample", _writes),
     ):
         original = getattr(owner, name)
         _originals.append((owner, name, original))
@@ -154,8 +160,73 @@ def _first_places(given: list[Any]) -> list[int] | None:
     return places if len(seen) < len(places) else None
 
 
-def _leaves_out(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+def _writes(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
     """What stands in for `GenerationMixin._sample`; the arguments by name are those that it passes on to the model."""
+    leaving = _leaves_out(torch, original)
+
+    def sample(self: Any, input_ids: Any, **given: Any) -> Any:
+        tokens = (given["generation_config"].max_length or 0) - input_ids.shape[1]
+        parts = _parts(torch, self) if tokens >= _WORTH_LAYING_OUT and not torch.is_grad_enabled() else []
+        with ExitStack() as stack:
+            for layers in parts:
+                stack.enter_context(_laid_out(torch, layers))
+            return leaving(self, input_ids, **given)
+
+    return sample
+
+
+def _parts(torch: Any, model: Any) -> list[list[Any]]:
+    """The linear layers of a model that can be laid out, those together that read the same input."""
+    op = torch.ops.mkldnn
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or model.num_parameters() > _LARGEST_LAID_OUT:
+        return []
+    if not torch.backends.mkldnn.is_available() or not op._is_mkldnn_bf16_supported():
+        return []
+    found = [
+        [getattr(module, name, None) for name in names] for module in model.modules() for names in _TOGETHER
+    ]  # fmt: skip
+    return [layers for layers in [*found, [model.get_output_embeddings()]] if _can_be_one(torch, layers)]
+
+
+def _can_be_one(torch: Any, layers: list[Any]) -> bool:
+    """Whether these are plain linear layers in bfloat16, whose results are what torch computes and nothing else."""
+    if any(type(layer) is not torch.nn.Linear or "forward" in vars(layer) for layer in layers):
+        return False
+    kinds = {(layer.weight.dtype, layer.in_features, layer.bias is None) for layer in layers}
+    return len(kinds) == 1 and layers[0].weight.dtype == torch.bfloat16
+
+
+@contextmanager
+def _laid_out(torch: Any, layers: list[Any]) -> Iterator[None]:
+    """While open, these layers are computed as one matrix, which is laid out for oneDNN."""
+    op = torch.ops.mkldnn
+    weight = op._reorder_linear_weight(torch.cat([layer.weight.detach() for layer in layers]), 16)
+    bias = None if layers[0].bias is None else torch.cat([layer.bias.detach() for layer in layers])
+    sizes = [layer.out_features for layer in layers]
+    last: tuple[Any, Any] = (None, ())
+
+    def forward_of(number: int) -> Callable[..., Any]:
+        def forward(input: Any) -> Any:
+            nonlocal last
+            given, found = last  # one read: another thread may write it meanwhile
+            if given is not input:
+                found = op._linear_pointwise(input, weight, bias, "none", [], "").split(sizes, dim=-1)
+                last = (input, found)
+            return found[number]
+
+        return forward
+
+    for number, layer in enumerate(layers):
+        layer.forward = forward_of(number)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+
+
+def _leaves_out(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    """The loop of a generation, which no longer computes rows that have ended."""
 
     def sample(self: Any, input_ids: Any, **given: Any) -> Any:
         config, criteria = given["generation_config"], given["stopping_criteria"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recode_rl import models
+from recode_rl import models, quick
 from recode_rl.quick import quick_generation
 
 torch = pytest.importorskip("torch")
@@ -256,3 +256,120 @@ def test_what_else_is_returned_or_given_keeps_all_rows(model: Any) -> None:
         assert found.equal(wanted)
         assert set(sizes) == {4}
         assert len(cache.layers[0].keys) == 4
+
+
+# -- weights laid out --------------------------------------------------------------------------------------------------
+
+SHAPE = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+}
+needs_bf16 = pytest.mark.skipif(
+    not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
+    reason="oneDNN does not compute in bfloat16 on this processor",
+)
+
+
+def half(kind: str = "Qwen2") -> Any:
+    import transformers
+
+    torch.manual_seed(5)
+    made = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**SHAPE))
+    for parameter in made.parameters():  # biases of a fresh model are 0
+        torch.nn.init.normal_(parameter, std=0.3)
+    return made.bfloat16().eval()
+
+
+def replaced(model: Any) -> set[str]:
+    return {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if "forward" in vars(module)}
+
+
+def watch(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """The layers that are computed in another way, at each forward pass."""
+    seen: list[set[str]] = []
+    forward = model.model.forward
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        seen.append(replaced(model) - {"model"})
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model.model, "forward", noting)
+    return seen
+
+
+@needs_bf16
+@pytest.mark.parametrize("kind", ["Llama", "Qwen2", "Qwen3"])
+def test_in_a_generation_weights_are_laid_out_and_afterwards_they_are_as_before(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = half(kind)
+    ids, mask = prompts([0, 1, 2])
+    with torch.no_grad():
+        plain = model(input_ids=ids, attention_mask=mask).logits
+    seen = watch(model, monkeypatch)
+    with quick_generation():
+        generated(model, ids, mask, 20)
+        told = generated(model, ids, mask, 20, return_dict_in_generate=True, output_logits=True)[0]
+    everything = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"}
+    assert seen == [everything] * 40
+    assert ((told.logits[0] - plain[:, -1]).norm() / plain[:, -1].norm()).item() < 0.02
+    assert not replaced(model) - {"model"}
+    with torch.no_grad():
+        assert model(input_ids=ids, attention_mask=mask).logits.equal(plain)
+
+
+@needs_bf16
+def test_layers_as_one_are_the_layers_also_where_each_is_given_another_input() -> None:
+    attention = half().model.layers[0].self_attn
+    layers = [attention.q_proj, attention.k_proj, attention.v_proj]
+    first, second = (torch.randn(3, 5, 32).bfloat16() for _ in range(2))
+    calls = [(0, first), (1, first), (2, second), (0, second), (2, first), (1, first)]
+    with torch.no_grad():
+        wanted = [layers[number](given) for number, given in calls]
+        with quick._laid_out(torch, layers):
+            found = [layers[number](given) for number, given in calls]
+    for our, their in zip(found, wanted, strict=True):
+        torch.testing.assert_close(our, their, atol=0.02, rtol=0.02)
+
+
+@needs_bf16
+def test_weights_are_those_of_each_generation() -> None:
+    """A step of training lies between two of them."""
+    model = half()
+    ids, mask = prompts([0, 1])
+    more = {"return_dict_in_generate": True, "output_logits": True}
+    with quick_generation():
+        before = generated(model, ids, mask, 20, **more)[0].logits[0]
+        with torch.no_grad():
+            model.lm_head.weight.neg_()
+        torch.testing.assert_close(generated(model, ids, mask, 20, **more)[0].logits[0], -before)
+
+
+@needs_bf16
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
+def test_other_models_and_short_generations_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    peft = pytest.importorskip("peft")
+    ids, mask = prompts([0, 1])
+
+    def laid_out(model: Any, tokens: int = 20, watched: Any = None) -> set[str]:
+        with monkeypatch.context() as patch, quick_generation():
+            seen = watch(watched or model, patch)
+            generated(model, ids, mask, tokens)
+        return set().union(*seen)
+
+    assert laid_out(half())
+    assert not laid_out(half().float())
+    assert not laid_out(half(), tokens=15)
+    inner = half()
+    adapted = peft.get_peft_model(inner, peft.LoraConfig(target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    found = laid_out(adapted, watched=inner)
+    assert "o_proj" in found
+    assert not found & {"q_proj", "k_proj", "v_proj", "base_layer", "lora_A"}
+    monkeypatch.setattr(quick, "_LARGEST_LAID_OUT", 10)
+    assert not laid_out(half())
