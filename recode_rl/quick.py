@@ -228,6 +228,17 @@ def _laid_out(torch: Any, layers: list[Any]) -> Iterator[None]:
 def _leaves_out(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
     """The loop of a generation, which no longer computes rows that have ended."""
 
+    # Made once: what a class refers to is freed by the garbage collector alone, which may not come for a long time.
+    class Noting(need("transformers", "train").StoppingCriteriaList):  # type: ignore[misc]  # transformers is imported when it is needed
+        """The same list, but that the rows hear of what it says."""
+
+        rows: _Rows
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            ended = super().__call__(*args, **kwargs)
+            self.rows.ended |= ended
+            return ended
+
     def sample(self: Any, input_ids: Any, **given: Any) -> Any:
         config, criteria = given["generation_config"], given["stopping_criteria"]
         passed_on = {key: value for key, value in given.items() if key not in _LOOP}
@@ -236,16 +247,11 @@ def _leaves_out(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
         if not mine or not _is_plain(torch, input_ids, config, passed_on) or getattr(cache, "_is_user_defined", False):
             return original(self, input_ids, **given)
         rows = _Rows(torch, len(input_ids), cache)
-
-        class Noting(type(criteria)):  # type: ignore[misc]  # the same list, but that we hear of what it says
-            def __call__(self, *args: Any, **kwargs: Any) -> Any:
-                ended = super().__call__(*args, **kwargs)
-                rows.ended |= ended
-                return ended
-
+        noting = Noting(criteria)
+        noting.rows = rows
         hooks = [self.register_forward_pre_hook(rows.select, with_kwargs=True), self.register_forward_hook(rows.fill)]
         try:
-            return original(self, input_ids, **{**given, "stopping_criteria": Noting(criteria)})
+            return original(self, input_ids, **{**given, "stopping_criteria": noting})
         finally:
             for hook in hooks:
                 hook.remove()

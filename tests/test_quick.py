@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,21 @@ def test_rows_that_have_ended_are_left_out_and_the_tokens_stay(
         assert quick.equal(generate())
     assert not model._forward_pre_hooks
     assert not model._forward_hooks
+
+
+def test_a_cache_is_freed_with_its_generation(model: Any) -> None:
+    """The garbage collector may not run for a hundred generations, each of whose caches has hundreds of megabytes."""
+    ids, mask = prompts([0, 1, 2, 3])
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(2):
+            with quick_generation():
+                generated(model, ids, mask, 20)
+        left = [made for made in gc.get_objects() if type(made).__name__ in {"DynamicCache", "DynamicLayer", "_Rows"}]
+    finally:
+        gc.enable()
+    assert left == []
 
 
 def test_what_else_is_returned_or_given_keeps_all_rows(model: Any) -> None:
