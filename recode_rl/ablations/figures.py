@@ -93,13 +93,16 @@ def _lines(axes: Axes, study: StudyConfig, found: Record, key: str) -> None:
     """Each seed thin, the mean over seeds thick and smoothed where there are steps enough."""
     from matplotlib.ticker import MaxNLocator
 
+    longest = 0
     for number, arm in enumerate(found["training"]):
         colour = COLOURS[RUN_COLOURS[number % len(RUN_COLOURS)]]
         by_step: dict[int, list[float]] = {}
         for rows in curves(study, arm).values():
             points = [(int(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
             steps = [step for step, _ in points]
-            axes.plot(steps, [value for _, value in points], color=colour, alpha=0.25, linewidth=0.8)
+            longest = max([longest, *(int(row["step"]) for row in rows)])
+            dots: dict[str, Any] = {"marker": "o", "markersize": 3} if len(points) < _FEW else {}
+            axes.plot(steps, [value for _, value in points], color=colour, alpha=0.25, linewidth=0.8, **dots)
             for step, value in points:
                 by_step.setdefault(step, []).append(value)
         means = [sum(by_step[step]) / len(by_step[step]) for step in sorted(by_step)]
@@ -107,6 +110,7 @@ def _lines(axes: Axes, study: StudyConfig, found: Record, key: str) -> None:
         shown = means if few else plots.smoothed(means)
         label = found["arms"][arm]["label"]
         axes.plot(sorted(by_step), shown, color=colour, label=label, marker="o" if few else None, markersize=4)
+    axes.set_xlim(0, longest * 1.04)
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
