@@ -228,7 +228,7 @@ def _laid_out(torch: Any, layers: list[Any]) -> Iterator[None]:
 def _leaves_out(torch: Any, original: Callable[..., Any]) -> Callable[..., Any]:
     """The loop of a generation, which no longer computes rows that have ended."""
 
-    # Made once: what a class refers to is freed by the garbage collector alone, which may not come for a long time.
+    # Not made in a generation: what a class refers to is freed by the garbage collector alone, which may come late.
     class Noting(need("transformers", "train").StoppingCriteriaList):  # type: ignore[misc]  # transformers is imported when it is needed
         """The same list, but that the rows hear of what it says."""
 

@@ -99,10 +99,10 @@ def _lines(axes: Axes, study: StudyConfig, found: Record, key: str) -> None:
         by_step: dict[int, list[float]] = {}
         for rows in curves(study, arm).values():
             points = [(int(row["step"]), float(row[key])) for row in rows if row.get(key) is not None]
-            steps = [step for step, _ in points]
+            steps, values = [step for step, _ in points], [value for _, value in points]
             longest = max([longest, *(int(row["step"]) for row in rows)])
-            dots: dict[str, Any] = {"marker": "o", "markersize": 3} if len(points) < _FEW else {}
-            axes.plot(steps, [value for _, value in points], color=colour, alpha=0.25, linewidth=0.8, **dots)
+            dots = "o" if len(points) < _FEW else None
+            axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8, marker=dots, markersize=3)
             for step, value in points:
                 by_step.setdefault(step, []).append(value)
         means = [sum(by_step[step]) / len(by_step[step]) for step in sorted(by_step)]
